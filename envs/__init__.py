@@ -1,0 +1,1 @@
+"""Environments: procedural tasks with difficulty levels, references and worked solutions."""

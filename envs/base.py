@@ -1,0 +1,173 @@
+"""What an environment is, and how its tasks become training prompts, held-out prompts and worked solutions.
+
+An environment makes prompts for a task at a difficulty level. The level is the human difficulty label: level i of L
+becomes tier `round(i * (NUM_TIERS - 1) / (L - 1))`. Everything is a function of the seed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from rlcs.config import DataConfig, TaskConfig
+from rlcs.data import DataSplits, check_no_overlap
+from rlcs.errors import ConfigError
+from rlcs.plugins import load_object
+from rlcs.types import NUM_TIERS, Prompt
+
+logger = logging.getLogger(__name__)
+
+BUILTIN_ENVS = {"reasoning_gym": "rlcs.envs.reasoning_gym:ReasoningGymEnv"}
+
+_PATIENCE = 20
+"""A level is exhausted when this many times the wanted prompts have been made without finding enough new ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkedSolution:
+    """A solution to learn from in the cold start."""
+
+    thinking: str
+    answer: str
+
+
+class Environment(ABC):
+    """Single-turn tasks that are made by a program."""
+
+    reward: str = "math"
+    """The reward used where the config names none."""
+
+    @abstractmethod
+    def levels(self, task: str) -> list[dict[str, Any]]:
+        """The built-in parameters of each difficulty level of `task`, easy to hard.
+
+        Raises:
+            ConfigError: the environment has no such task.
+        """
+
+    @abstractmethod
+    def generate(self, task: str, params: dict[str, Any], *, domain: str, tier: int, seed: int) -> Iterator[Prompt]:
+        """An endless stream of prompts of a task with level parameters `params`; the same seed gives the same stream.
+
+        Raises:
+            ConfigError: the parameters do not suit the task.
+        """
+
+    def solve(self, prompt: Prompt) -> WorkedSolution | None:
+        """A worked solution, or None if the environment has none for this task."""
+        return None
+
+
+def load_env(form: str) -> Environment:
+    """The environment of a name, `path/to/file.py:Class` or `package.module:Class`."""
+    cls = load_object(form, group="rlcs.envs", builtins=BUILTIN_ENVS, what="environment", error=ConfigError)
+    env = cls()
+    if not isinstance(env, Environment):
+        raise ConfigError(f"data.env {form!r}: {cls!r} is not a subclass of rlcs.envs.base.Environment")
+    return env
+
+
+def level_tier(level: int, num_levels: int) -> int:
+    """The tier of a level: levels spread evenly over the tiers, a single level is the middle one."""
+    if num_levels == 1:
+        return NUM_TIERS // 2
+    return round(level * (NUM_TIERS - 1) / (num_levels - 1))
+
+
+def build_splits(env: Environment, config: DataConfig, seed: int) -> DataSplits:
+    """Training and held-out prompts of every task and level, without overlap.
+
+    A level with fewer distinct prompts than asked for gives what it has: at most a fifth of them held out.
+    """
+    train: list[Prompt] = []
+    held_out: list[Prompt] = []
+    for task in config.tasks:
+        levels = task.levels or env.levels(task.task)
+        for level, params in enumerate(levels):
+            tier = level_tier(level, len(levels))
+            wanted = config.train_per_level + config.eval_per_level
+            found = _distinct_prompts(env, task, params, tier, wanted, _stream_seed(seed, task, level, "prompts"), config)
+            num_held_out = min(config.eval_per_level, max(1, len(found) // 5))
+            if len(found) < wanted:
+                logger.info("%s level %d has only %d distinct prompts (asked %d)", task.task, level, len(found), wanted)
+            held_out += found[:num_held_out]
+            train += found[num_held_out:]
+    check_no_overlap(train, held_out)
+    return DataSplits(train=train, eval=held_out)
+
+
+def build_solutions(
+    env: Environment, config: DataConfig, *, count: int, level_weights: list[float], held_out: list[Prompt], seed: int
+) -> list[tuple[Prompt, WorkedSolution]]:
+    """About `count` worked solutions over all tasks, shared over levels by `level_weights`, none of a held-out prompt.
+
+    Prompts may repeat where a level has few. Raises ConfigError if a task has no worked solutions, or if
+    `level_weights` does not have one entry a level.
+    """
+    forbidden = {prompt.id for prompt in held_out}
+    solutions: list[tuple[Prompt, WorkedSolution]] = []
+    for task in config.tasks:
+        levels = task.levels or env.levels(task.task)
+        weights = level_weights or [1.0] * len(levels)
+        if len(weights) != len(levels):
+            raise ConfigError(
+                f"sft.level_weights has {len(weights)} entries, but task {task.task} has {len(levels)} levels: give one each"
+            )
+        for level, params in enumerate(levels):
+            share = round(count / len(config.tasks) * weights[level] / sum(weights))
+            domain = task.domain or task.task
+            stream = env.generate(
+                task.task,
+                params,
+                domain=domain,
+                tier=level_tier(level, len(levels)),
+                seed=_stream_seed(seed, task, level, "solutions"),
+            )
+            made = 0
+            for _ in range(_PATIENCE * max(share, 1)):
+                if made >= share:
+                    break
+                prompt = _with_system_prompt(next(stream), config.system_prompt)
+                if prompt.id in forbidden:
+                    continue
+                solution = env.solve(prompt)
+                if solution is None:
+                    raise ConfigError(
+                        f"task {task.task} has no worked solutions for a cold start: leave it out of data.tasks, "
+                        "or give a dataset with a `solution` column as sft.solutions"
+                    )
+                solutions.append((prompt, solution))
+                made += 1
+    random.Random(seed).shuffle(solutions)
+    return solutions
+
+
+def _distinct_prompts(
+    env: Environment, task: TaskConfig, params: dict[str, Any], tier: int, wanted: int, seed: int, config: DataConfig
+) -> list[Prompt]:
+    found: dict[str, Prompt] = {}
+    stream = env.generate(task.task, params, domain=task.domain or task.task, tier=tier, seed=seed)
+    for _ in range(_PATIENCE * wanted):
+        prompt = _with_system_prompt(next(stream), config.system_prompt)
+        found.setdefault(prompt.id, prompt)
+        if len(found) == wanted:
+            break
+    return list(found.values())
+
+
+def _with_system_prompt(prompt: Prompt, system_prompt: str | None) -> Prompt:
+    if system_prompt is None:
+        return prompt
+    messages = [{"role": "system", "content": system_prompt}, *prompt.messages]
+    return Prompt(prompt.id, messages, prompt.answer, prompt.domain, prompt.tier, prompt.metadata)
+
+
+def _stream_seed(seed: int, task: TaskConfig, level: int, purpose: str) -> int:
+    """A 31-bit seed of its own for each task, level and purpose."""
+    key = f"{seed}/{task.task}/{task.domain}/{level}/{purpose}"
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") >> 1

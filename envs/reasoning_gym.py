@@ -1,0 +1,104 @@
+"""Procedural reasoning tasks of the `reasoning-gym` package, with its own verifiers.
+
+Any of its tasks can be named in `data.tasks` with `levels` of its config parameters. A few tasks have built-in levels
+and worked solutions (`rlcs.envs.worked_solutions`), enough for a cold start from nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from rlcs.envs.base import Environment, WorkedSolution
+from rlcs.envs.worked_solutions import SOLVERS
+from rlcs.errors import ConfigError
+from rlcs.types import Prompt, prompt_id
+
+_CHUNK = 256
+"""Items made by one dataset object; its indices are seeds, so that streams with distant seeds do not meet."""
+
+LEVELS: dict[str, list[dict[str, Any]]] = {
+    "chain_sum": [
+        {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1},
+        {"min_terms": 3, "max_terms": 3, "min_digits": 1, "max_digits": 1},
+        {"min_terms": 2, "max_terms": 2, "min_digits": 2, "max_digits": 2},
+        {"min_terms": 3, "max_terms": 3, "min_digits": 2, "max_digits": 2},
+        {"min_terms": 4, "max_terms": 4, "min_digits": 2, "max_digits": 2},
+    ],
+    "products": [
+        {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1},
+        {"min_terms": 3, "max_terms": 3, "min_digits": 1, "max_digits": 1},
+        {"min_terms": 4, "max_terms": 4, "min_digits": 1, "max_digits": 1},
+        {"min_terms": 2, "max_terms": 2, "min_digits": 2, "max_digits": 2},
+        {"min_terms": 2, "max_terms": 2, "min_digits": 3, "max_digits": 3},
+    ],
+    "spell_backward": [
+        {"min_word_len": 3, "max_word_len": 3},
+        {"min_word_len": 4, "max_word_len": 4},
+        {"min_word_len": 5, "max_word_len": 6},
+        {"min_word_len": 7, "max_word_len": 8},
+        {"min_word_len": 9, "max_word_len": 10},
+    ],
+    "letter_counting": [
+        {"min_words": 1, "max_words": 1},
+        {"min_words": 2, "max_words": 2},
+        {"min_words": 3, "max_words": 3},
+        {"min_words": 5, "max_words": 5},
+        {"min_words": 8, "max_words": 8},
+    ],
+}
+
+
+class ReasoningGymEnv(Environment):
+    """Tasks of reasoning-gym; a prompt's metadata holds the `task` and the package's own `entry` for its verifier."""
+
+    reward = "reasoning_gym"
+
+    def levels(self, task: str) -> list[dict[str, Any]]:
+        """Built-in levels of the tasks in `LEVELS`; any other task of the package has one level, its defaults."""
+        _check_task(task)
+        return LEVELS.get(task, [{}])
+
+    def generate(self, task: str, params: dict[str, Any], *, domain: str, tier: int, seed: int) -> Iterator[Prompt]:
+        """See `Environment.generate`. Raises ConfigError if the package does not know the task or the parameters."""
+        import reasoning_gym
+
+        _check_task(task)
+        start = seed
+        while True:
+            try:
+                dataset = reasoning_gym.create_dataset(task, size=_CHUNK, seed=start, **params)
+            except (AssertionError, TypeError, ValueError) as error:
+                raise ConfigError(f"data.tasks: reasoning-gym task {task!r} refuses {params}: {error}") from error
+            for item in dataset:
+                if item["answer"] is None:
+                    continue  # some tasks have items that only a verifier can judge
+                # Some metadata holds tuples, sets or dates: kept as JSON knows them, so that it can travel and be saved.
+                entry = json.loads(json.dumps(item, default=str))
+                messages = [{"role": "user", "content": item["question"]}]
+                answer = str(item["answer"])
+                yield Prompt(
+                    id=prompt_id(messages, answer),
+                    messages=messages,
+                    answer=answer,
+                    domain=domain,
+                    tier=tier,
+                    metadata={"task": task, "entry": entry},
+                )
+            start += _CHUNK
+
+    def solve(self, prompt: Prompt) -> WorkedSolution | None:
+        """A worked solution of the tasks in `rlcs.envs.worked_solutions.SOLVERS`."""
+        solver = SOLVERS.get(prompt.metadata["task"])
+        return solver(prompt.metadata["entry"]) if solver else None
+
+
+def _check_task(task: str) -> None:
+    from reasoning_gym.factory import DATASETS
+
+    if task not in DATASETS:
+        near = difflib.get_close_matches(task, DATASETS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"data.tasks: reasoning-gym has no task {task!r}{hint}")

@@ -1,0 +1,273 @@
+"""The configuration of a run: pydantic models with a description on every field.
+
+Names are TRL's where TRL has the thing. `rlcs.config_loading` reads them from YAML with overrides. Checks that need
+nothing but the numbers are validators here; checks that need the machine (folders, the cluster) are in
+`rlcs.preflight`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are refused, values are not changed after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, protected_namespaces=())
+
+
+class TinyConfig(Section):
+    """Shape of the small random policy that `model.init: tiny` makes (Qwen2 architecture)."""
+
+    hidden_size: PositiveInt = Field(192, description="Width; divisible by num_heads.")
+    num_layers: PositiveInt = Field(4, description="Decoder layers.")
+    num_heads: PositiveInt = Field(4, description="Attention heads.")
+    intermediate_size: PositiveInt = Field(512, description="Width of the MLP.")
+    vocab_size: int = Field(512, ge=300, description="Upper bound of the byte-level BPE vocabulary.")
+    max_position_embeddings: PositiveInt = Field(1024, description="Longest context, in tokens.")
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if self.hidden_size % (2 * self.num_heads):
+            raise ValueError(
+                f"hidden_size ({self.hidden_size}) must be a multiple of 2 x num_heads ({2 * self.num_heads})"
+            )
+        return self
+
+
+class ModelConfig(Section):
+    """Which policy is trained."""
+
+    path: str | None = Field(None, description="Folder or hub name of a causal language model. Either this or `init`.")
+    init: Literal["tiny"] | None = Field(None, description="Make a small random policy instead of loading one.")
+    tiny: TinyConfig = Field(default_factory=TinyConfig, description="Shape of the policy of `init: tiny`.")
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Weights' type in learner and engines.")
+    trust_remote_code: bool = Field(False, description="Let a model folder bring Python code of its own.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.path is None) == (self.init is None):
+            raise ValueError("give exactly one of model.path (a folder or hub name) and model.init (tiny)")
+        return self
+
+
+class TaskConfig(Section):
+    """One task of an environment: a domain with several difficulty levels."""
+
+    task: str = Field(description="Name of the task in the environment, e.g. chain_sum.")
+    domain: str | None = Field(None, description="Domain name; the task's name if not given.")
+    levels: list[dict[str, Any]] = Field(
+        default_factory=list, description="Task parameters of each tier, easy to hard; built-in levels if empty."
+    )
+
+
+class DataConfig(Section):
+    """Where prompts come from: an environment that makes them, or a dataset."""
+
+    env: str | None = Field(None, description="Environment that makes prompts: a name, file.py:Class or module:Class.")
+    tasks: list[TaskConfig] = Field(default_factory=list, description="Tasks of the environment; each is a domain.")
+    train_per_level: PositiveInt = Field(400, description="Training prompts made for each task and level.")
+    eval_per_level: PositiveInt = Field(12, description="Held-out prompts made for each task and level.")
+    train: str | None = Field(None, description="Dataset: hub name, or a JSONL, Parquet or CSV file.")
+    train_split: str = Field("train", description="Split of a hub dataset to train on.")
+    eval: str | None = Field(None, description="Held-out dataset, named like `train`.")
+    eval_split: str = Field("test", description="Split of a hub dataset to evaluate on.")
+    eval_fraction: float = Field(0.1, ge=0, lt=1, description="Share of `train` held out if `eval` is not given.")
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="Renames columns: ours (prompt, answer, domain, tier, solution) to theirs."
+    )
+    system_prompt: str | None = Field(None, description="System message put before every prompt.")
+    on_bad_row: Literal["error", "skip"] = Field("error", description="Refuse a dataset with a bad row, or skip it.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.env is None) == (self.train is None):
+            raise ValueError("give exactly one of data.env (an environment) and data.train (a dataset)")
+        if self.env is not None and not self.tasks:
+            raise ValueError("data.env needs data.tasks: name at least one task")
+        return self
+
+
+class SFTSection(Section):
+    """The cold start: TRL's SFTTrainer on worked solutions in the response format."""
+
+    enabled: bool = Field(False, description="Train a cold start before reinforcement learning.")
+    steps: PositiveInt = Field(300, description="Optimizer steps.")
+    batch_size: PositiveInt = Field(16, description="Packed sequences of `max_length` tokens a step.")
+    max_length: PositiveInt = Field(512, description="Tokens of a packed sequence.")
+    learning_rate: PositiveFloat = Field(1e-3, description="Peak learning rate, cosine decay.")
+    warmup_steps: int = Field(20, ge=0, description="Steps of linear warm-up.")
+    num_solutions: PositiveInt = Field(20_000, description="Worked solutions to make, if an environment makes them.")
+    solutions: str | None = Field(None, description="Dataset with a `solution` column; the training data if not given.")
+    level_weights: list[float] = Field(
+        default_factory=list, description="Share of worked solutions by level, easy to hard; equal if empty."
+    )
+
+
+class RolloutConfig(Section):
+    """Generation: Ray actors with one in-process vLLM engine each."""
+
+    num_engines: PositiveInt = Field(1, description="vLLM engines.")
+    cpus_per_engine: float = Field(1, ge=0, description="Ray CPUs an engine takes; also its compute threads on a CPU.")
+    gpus_per_engine: float = Field(0, ge=0, description="GPUs an engine takes; equal to tensor_parallel_size if whole.")
+    tensor_parallel_size: PositiveInt = Field(1, description="GPUs a model is spread over, inside an engine.")
+    num_generations: int = Field(8, ge=2, description="G, responses a prompt.")
+    max_prompt_length: PositiveInt = Field(512, description="Longest prompt, in tokens; longer ones are refused.")
+    max_completion_length: PositiveInt = Field(256, description="Longest response, in tokens.")
+    temperature: PositiveFloat = Field(1.0, description="Sampling temperature.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus sampling; the paper trains with 1.")
+    max_num_seqs: PositiveInt = Field(128, description="Responses an engine decodes at once.")
+    gpu_memory_utilization: float = Field(0.85, gt=0, le=1, description="Share of a GPU's memory an engine may take.")
+    cpu_kv_cache_gib: PositiveInt = Field(1, description="Memory for an engine's KV cache on a CPU, in GiB.")
+    enforce_eager: bool = Field(True, description="Do not compile or capture CUDA graphs.")
+    timeout_s: PositiveFloat = Field(600, description="Deadline of one request to an engine, in seconds.")
+
+
+class RewardConfig(Section):
+    """Scoring: Ray actors on CPUs."""
+
+    functions: list[str] = Field(
+        default_factory=list,
+        description="Rewards: built-in name, path/to/file.py:function or package.module:function. "
+        "Empty: the environment's own verifier, or `math` for a dataset.",
+    )
+    weights: list[PositiveFloat] = Field(default_factory=list, description="Weight of each function; equal if empty.")
+    num_actors: PositiveInt = Field(1, description="Scoring actors.")
+    cpus_per_actor: float = Field(0, ge=0, description="Ray CPUs a scoring actor reserves.")
+    timeout_s: PositiveFloat = Field(2.0, description="Time limit of one sample's symbolic comparison, in seconds.")
+
+    @model_validator(mode="after")
+    def _weights_match(self) -> Self:
+        if self.weights and len(self.weights) != len(self.functions):
+            raise ValueError(f"reward.weights has {len(self.weights)} entries for {len(self.functions)} functions")
+        return self
+
+
+class CurriculumConfig(Section):
+    """Which prompts are worth rolling out."""
+
+    kind: str = Field("rlcs", description="uniform, rlcs, path/to/file.py:Class or package.module:Class.")
+    domain_mix: dict[str, PositiveFloat] = Field(
+        default_factory=dict, description="Target share of each domain; shares of the data if empty."
+    )
+    target_pass_rate: float = Field(0.5, gt=0, lt=1, description="Pass rate that the sampler aims for.")
+    temperature: PositiveFloat = Field(
+        0.25, description="Sharpness of the preference for the middle: smaller is sharper."
+    )
+    exploration: float = Field(0.05, ge=0, le=1, description="Least share of draws spread evenly over all tiers.")
+    ema: float = Field(0.7, ge=0, lt=1, description="Weight of the past in the moving averages.")
+    offline_weight: float = Field(
+        4.0, ge=0, description="Trust in the offline tier, in rollouts, when merging it with observed pass rates."
+    )
+    expansion: bool = Field(True, description="Oversample by 1 / (1 - not-valid rate), then keep balanced groups.")
+    max_expansion: float = Field(2.0, ge=1, description="Upper bound of the oversampling factor.")
+
+
+class LearnerConfig(Section):
+    """The update: GRPO with AdamW."""
+
+    learning_rate: PositiveFloat = Field(1e-6, description="AdamW learning rate.")
+    warmup_steps: int = Field(0, ge=0, description="Iterations of linear learning-rate warm-up.")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay.")
+    adam_beta1: float = Field(0.9, ge=0, lt=1, description="AdamW beta1.")
+    adam_beta2: float = Field(0.999, ge=0, lt=1, description="AdamW beta2.")
+    max_grad_norm: PositiveFloat = Field(1.0, description="Gradient norm is clipped to this.")
+    loss_type: Literal["grpo", "dapo", "dr_grpo"] = Field(
+        "grpo", description="Averaging: within a sample, then over samples (grpo, the paper); over tokens (dapo); "
+        "sum over tokens / (samples x max_completion_length) (dr_grpo).",
+    )
+    scale_rewards: Literal["group", "batch", "none"] = Field(
+        "group", description="Divide advantages by the group's or batch's standard deviation, or not at all."
+    )
+    epsilon: float = Field(0.2, gt=0, lt=1, description="Lower clip range of the probability ratio.")
+    epsilon_high: float = Field(0.28, gt=0, description="Upper clip range (clip-higher).")
+    beta: float = Field(0.0, ge=0, description="Weight of the KL penalty to the initial policy; 0 keeps no copy of it.")
+    num_iterations: PositiveInt = Field(1, description="Passes over each batch.")
+    num_minibatches: PositiveInt = Field(1, description="Optimizer steps a pass; divides train.batch_size.")
+    importance_sampling_correction: bool = Field(
+        True, description="Truncated importance sampling against the engine's logprobs."
+    )
+    importance_sampling_cap: PositiveFloat = Field(2.0, description="Truncation of those weights.")
+    tokens_per_micro_batch: PositiveInt = Field(16_384, description="Token budget of one forward and backward.")
+    gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass.")
+    cpus: float = Field(0, ge=0, description="Ray CPUs the learner reserves (0: it takes turns with the engines).")
+    gpus: float = Field(0, ge=0, description="GPUs the learner takes.")
+    threads: int = Field(0, ge=0, description="Compute threads of the learner; 0: all cores of the machine.")
+
+
+class TrainConfig(Section):
+    """The loop."""
+
+    steps: PositiveInt = Field(100, description="Iterations: one rollout, one update.")
+    batch_size: PositiveInt = Field(32, description="Groups (prompts) an update learns from.")
+    max_generated_tokens: PositiveInt | None = Field(
+        None, description="Stop after this many generated tokens, whatever `steps` says."
+    )
+    eval_every: int = Field(0, ge=0, description="Evaluate each so many iterations; 0: only before and after.")
+    save_every: int = Field(25, ge=0, description="Checkpoint each so many iterations; 0: only at the end.")
+    keep_last: PositiveInt = Field(2, description="Checkpoints kept.")
+
+
+class EvalConfig(Section):
+    """Held-out evaluation."""
+
+    num_samples: PositiveInt = Field(4, description="Responses a held-out prompt; the largest k of pass@k.")
+    temperature: PositiveFloat = Field(1.0, description="Sampling temperature.")
+
+
+class LoggingConfig(Section):
+    """Where metrics go besides metrics.jsonl."""
+
+    tensorboard: bool = Field(True, description="Write TensorBoard events to the run folder.")
+    wandb: bool = Field(False, description="Log to Weights & Biases (the package must be installed).")
+    wandb_project: str = Field("rlcs", description="Weights & Biases project.")
+    rollouts_every: int = Field(1, ge=0, description="Write rollouts each so many iterations; 0: never.")
+
+
+class Config(Section):
+    """Everything about a run."""
+
+    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the run and of its folder.")
+    output_dir: Path = Field(Path("runs"), description="Folder that holds run folders.")
+    seed: int = Field(0, ge=0, description="Seed of data, sampling and initialisation.")
+    model: ModelConfig
+    data: DataConfig
+    sft: SFTSection = Field(default_factory=SFTSection)
+    rollout: RolloutConfig = Field(default_factory=RolloutConfig)
+    reward: RewardConfig = Field(default_factory=RewardConfig)
+    curriculum: CurriculumConfig = Field(default_factory=CurriculumConfig)
+    learner: LearnerConfig = Field(default_factory=LearnerConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    eval: EvalConfig = Field(default_factory=EvalConfig)
+    logging: LoggingConfig = Field(default_factory=LoggingConfig)
+
+    @property
+    def run_dir(self) -> Path:
+        """The run's folder."""
+        return self.output_dir / self.name
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.train.batch_size % self.learner.num_minibatches:
+            raise ValueError(
+                f"train.batch_size ({self.train.batch_size}) must be divisible by "
+                f"learner.num_minibatches ({self.learner.num_minibatches})"
+            )
+        if self.model.init == "tiny":
+            longest = self.rollout.max_prompt_length + self.rollout.max_completion_length
+            context = self.model.tiny.max_position_embeddings
+            if longest > context:
+                raise ValueError(
+                    f"rollout.max_prompt_length + rollout.max_completion_length ({longest}) is more than the "
+                    f"model's context (model.tiny.max_position_embeddings, {context})"
+                )
+        rollout = self.rollout
+        if rollout.gpus_per_engine and rollout.tensor_parallel_size > max(1, rollout.gpus_per_engine):
+            raise ValueError(
+                f"rollout.tensor_parallel_size ({rollout.tensor_parallel_size}) is more than "
+                f"rollout.gpus_per_engine ({rollout.gpus_per_engine})"
+            )
+        return self

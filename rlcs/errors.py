@@ -1,0 +1,41 @@
+"""The errors that RLCS raises on purpose.
+
+A message is one line: what is wrong, where (file, row, key) and what to do. The command line prints it without a
+traceback and exits with `exit_code`; the library lets it pass to the caller.
+"""
+
+from __future__ import annotations
+
+
+class RLCSError(Exception):
+    """Base of every error that RLCS raises on purpose."""
+
+    exit_code = 1
+
+
+class ConfigError(RLCSError):
+    """The configuration or a command-line argument is wrong: the user's to mend."""
+
+    exit_code = 2
+
+
+class DataError(RLCSError):
+    """A dataset, a row of it, or a model folder cannot be used: the user's to mend."""
+
+    exit_code = 2
+
+
+class RewardError(RLCSError):
+    """A reward function cannot be found, raised, or returned something that is no list of scores."""
+
+    exit_code = 2
+
+
+class EngineError(RLCSError):
+    """A rollout engine could not start, or a request to it failed or ran past its deadline."""
+
+
+class CheckpointError(RLCSError):
+    """A checkpoint or a run folder is missing, damaged or of another version."""
+
+    exit_code = 2

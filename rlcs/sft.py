@@ -1,0 +1,141 @@
+"""The cold start: TRL's SFTTrainer on worked solutions in the response format.
+
+GLM-4.1V-Thinking (arXiv 2507.01006, section 4.3) teaches the format before reinforcement learning, so that no format
+reward is needed later. Solutions are packed: rows of `sft.max_length` tokens hold several examples, each attending to
+itself only.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from rlcs.config import SFTSection
+from rlcs.types import Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+IGNORED = -100
+"""Label of tokens that are not learned (Hugging Face's convention)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SFTExample:
+    """A conversation and the response to learn."""
+
+    messages: list[Message]
+    response: str
+
+
+@dataclass(frozen=True, slots=True)
+class PackedRowsCollator:
+    """Batches packed rows as [B, L], where TRL's own collator would lay them end to end in one row.
+
+    Position ids restart with each example, which transformers turns into a block-diagonal attention mask. Rows of L
+    keep attention's cost at B x L^2; one row of B x L tokens costs B times that on a CPU.
+    """
+
+    pad_token_id: int
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """[B, L] input_ids, position_ids and labels; L is the longest row."""
+        longest = max(len(row["input_ids"]) for row in rows)
+        input_ids = torch.full((len(rows), longest), self.pad_token_id, dtype=torch.long)
+        labels = torch.full((len(rows), longest), IGNORED, dtype=torch.long)
+        position_ids = torch.zeros((len(rows), longest), dtype=torch.long)
+        for index, row in enumerate(rows):
+            size = len(row["input_ids"])
+            input_ids[index, :size] = torch.tensor(row["input_ids"])
+            labels[index, :size] = torch.tensor(row["labels"])
+            positions = torch.cat([torch.arange(length) for length in row["seq_lengths"]])
+            position_ids[index, :size] = positions
+            position_ids[index, size:] = torch.arange(longest - size)
+            # The first token of an example must not be predicted from the example before it.
+            starts = torch.nonzero(positions == 0).flatten()
+            labels[index, starts] = IGNORED
+        return {"input_ids": input_ids, "position_ids": position_ids, "labels": labels}
+
+
+def tokenize_examples(
+    examples: list[SFTExample], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> list[dict[str, list[int]]]:
+    """`input_ids` and `labels` of each example, the prompt's labels ignored; longer ones than `max_length` are left out."""
+    rows = []
+    for example in examples:
+        prompt_ids = tokenizer.apply_chat_template(
+            example.messages, add_generation_prompt=True, tokenize=True, return_dict=False
+        )
+        response_ids = tokenizer.encode(example.response, add_special_tokens=False) + [tokenizer.eos_token_id]
+        if len(prompt_ids) + len(response_ids) <= max_length:
+            rows.append(
+                {"input_ids": prompt_ids + response_ids, "labels": [IGNORED] * len(prompt_ids) + response_ids}
+            )
+    if len(rows) < len(examples):
+        logger.warning(
+            "sft: %d of %d solutions are longer than sft.max_length (%d tokens) and were left out",
+            len(examples) - len(rows), len(examples), max_length,
+        )
+    return rows
+
+
+def train_sft(
+    model_folder: Path, examples: list[SFTExample], config: SFTSection, output: Path, *, seed: int, callbacks: list[Any]
+) -> float:
+    """Train the policy in `model_folder` on `examples` and write it to `output`; returns the last training loss.
+
+    Raises:
+        DataError: no example fits into `sft.max_length`.
+    """
+    import datasets
+    from transformers import AutoModelForCausalLM
+    from trl import SFTConfig, SFTTrainer
+    from trl.data_utils import pack_dataset
+
+    from rlcs.errors import DataError
+    from rlcs.models import load_tokenizer
+
+    tokenizer = load_tokenizer(str(model_folder))
+    rows = tokenize_examples(examples, tokenizer, config.max_length)
+    if not rows:
+        raise DataError(f"sft: no solution fits into sft.max_length ({config.max_length} tokens); raise it")
+    datasets.disable_progress_bars()
+    packed = pack_dataset(datasets.Dataset.from_list(rows), config.max_length, strategy="bfd")
+    trainer = SFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32),
+        args=SFTConfig(
+            output_dir=str(output),
+            max_steps=config.steps,
+            per_device_train_batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+            lr_scheduler_type="cosine",
+            warmup_steps=config.warmup_steps,
+            weight_decay=0.01,
+            max_length=None,
+            packing=False,  # already packed above; the collator keeps rows apart
+            dataset_kwargs={"skip_prepare_dataset": True},
+            remove_unused_columns=False,
+            gradient_checkpointing=False,
+            save_strategy="no",
+            logging_steps=10,
+            report_to="none",
+            disable_tqdm=True,
+            seed=seed,
+            bf16=False,
+            use_cpu=not torch.cuda.is_available(),
+        ),
+        train_dataset=packed,
+        data_collator=PackedRowsCollator(tokenizer.pad_token_id or tokenizer.eos_token_id),
+        processing_class=tokenizer,
+        callbacks=callbacks,
+    )
+    result = trainer.train()
+    trainer.save_model(str(output))
+    tokenizer.save_pretrained(output)
+    return float(result.training_loss)

@@ -1,0 +1,167 @@
+"""The data that flows through an iteration, from a prompt to the learner's batch.
+
+| type | is | made by | read by |
+|---|---|---|---|
+| `Prompt` | a question, its reference answer, its domain and offline tier | `rlcs.data`, `rlcs.envs` | everyone |
+| `Response` | what the policy said: token ids, sampled logprobs, text, why it ended | `rlcs.rollout` | scoring, learner |
+| `Score` | what a response is worth, and why | `rlcs.rewards` | curriculum, learner, run log |
+| `Group` | a prompt and its G responses | `rlcs.rollout` | curriculum, learner, run log |
+| `Batch` | flat token arrays with sequence offsets, no padding | `rlcs.learner` | the learner |
+
+Shapes: G responses a prompt, P prompt tokens, T response tokens, S sequences in a batch, N tokens in a batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Message = dict[str, Any]
+"""A chat message: `{"role": ..., "content": text or list of parts}`, as `tokenizer.apply_chat_template` takes it."""
+
+NUM_TIERS = 5
+TIER_NAMES = ("very easy", "easy", "medium", "hard", "very hard")
+"""Difficulty tiers 0 to 4 (GLM-4.1V-Thinking, arXiv 2507.01006, section 5)."""
+
+
+class FinishReason(StrEnum):
+    """Why a response ended."""
+
+    STOP = "stop"
+    """The policy ended it with its end-of-sequence token."""
+    LENGTH = "length"
+    """It reached `max_completion_length`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A question put to the policy."""
+
+    id: str
+    """Stable hash of the content: see `prompt_id`."""
+    messages: list[Message]
+    """The conversation so far, in chat format."""
+    answer: str
+    """The reference answer, as text."""
+    domain: str = "default"
+    """The kind of task; curricula, rewards and tables group by it."""
+    tier: int | None = None
+    """Offline difficulty, 0 (very easy) to `NUM_TIERS - 1` (very hard), or None if not graded."""
+    metadata: dict[str, Any] = field(default_factory=dict)
+    """Any other columns of the row, JSON-like; handed to reward functions by name."""
+
+
+def prompt_id(messages: list[Message], answer: str) -> str:
+    """The stable id of a prompt: 16 hex digits of the SHA-256 of its messages and reference answer."""
+    content = json.dumps([messages, answer], ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a response is worth."""
+
+    value: float
+    """The reward, in [0, 1]."""
+    correct: bool | None = None
+    """Whether the answer is right; None where right and wrong do not apply."""
+    parts: dict[str, float] = field(default_factory=dict)
+    """Named components of the value."""
+    detail: str = ""
+    """Why, for a person."""
+
+
+@dataclass(slots=True)
+class Response:
+    """One completion of a prompt, as the engine sampled it."""
+
+    token_ids: NDArray[np.int32]
+    """[T] the sampled tokens, the end-of-sequence token included."""
+    logprobs: NDArray[np.float32]
+    """[T] their log-probabilities under the policy that sampled them."""
+    loss_mask: NDArray[np.bool_]
+    """[T] False on tokens that the policy did not choose (forced ones)."""
+    text: str
+    """The decoded response, special tokens kept, the end-of-sequence token left out."""
+    finish_reason: FinishReason
+    policy_version: int
+    """Number of weight updates that the sampling policy had seen."""
+    reward: Score | None = None
+    """Set by scoring."""
+
+
+@dataclass(slots=True)
+class Group:
+    """A prompt and its G responses."""
+
+    prompt: Prompt
+    prompt_ids: NDArray[np.int32]
+    """[P] the prompt's tokens, as the engine saw them."""
+    responses: list[Response]
+
+    @property
+    def rewards(self) -> NDArray[np.float64]:
+        """[G] the reward of each response. Raises ValueError if the group is not scored."""
+        values = []
+        for response in self.responses:
+            if response.reward is None:
+                raise ValueError(f"group of prompt {self.prompt.id} has a response without a score")
+            values.append(response.reward.value)
+        return np.asarray(values, dtype=np.float64)
+
+    @property
+    def pass_rate(self) -> float:
+        """Share of responses that are right; the mean reward where right and wrong do not apply."""
+        marks = [
+            float(r.reward.correct) if r.reward is not None and r.reward.correct is not None else None
+            for r in self.responses
+        ]
+        known = [mark for mark in marks if mark is not None]
+        return float(np.mean(known)) if len(known) == len(marks) else float(self.rewards.mean())
+
+    @property
+    def is_degenerate(self) -> bool:
+        """Whether all rewards are equal, so that the group has no learning signal for GRPO."""
+        rewards = self.rewards
+        return bool(rewards.max() - rewards.min() < 1e-9)
+
+    @property
+    def generated_tokens(self) -> int:
+        """Tokens sampled for the group."""
+        return sum(len(r.token_ids) for r in self.responses)
+
+
+@dataclass(slots=True)
+class Batch:
+    """What the learner takes: S sequences (prompt and response) laid end to end, N tokens, no padding.
+
+    Sequence s is `[offsets[s], offsets[s + 1])`. Arrays over tokens are aligned with `token_ids`: `logprobs[i]` is the
+    log-probability of `token_ids[i]` given what stands before it in its sequence.
+    """
+
+    token_ids: NDArray[np.int64]
+    """[N]"""
+    offsets: NDArray[np.int64]
+    """[S + 1] starts of the sequences, and N."""
+    loss_mask: NDArray[np.bool_]
+    """[N] True on response tokens that the policy chose."""
+    logprobs: NDArray[np.float32]
+    """[N] log-probabilities as sampled, 0 where `loss_mask` is False."""
+    advantages: NDArray[np.float32]
+    """[N] advantage of each token, 0 where `loss_mask` is False."""
+
+    @property
+    def num_sequences(self) -> int:
+        """S."""
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """[S] tokens in each sequence."""
+        return np.diff(self.offsets)
