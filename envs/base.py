@@ -7,6 +7,7 @@ becomes tier `round(i * (NUM_TIERS - 1) / (L - 1))`. Everything is a function of
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import random
 from abc import ABC, abstractmethod
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlcs.config import DataConfig, TaskConfig
-from rlcs.data import DataSplits, check_no_overlap
+from rlcs.data import DataSplits, check_no_overlap, question_id
 from rlcs.errors import ConfigError
 from rlcs.plugins import load_object
 from rlcs.types import NUM_TIERS, Prompt
@@ -64,11 +65,18 @@ class Environment(ABC):
 
 
 def load_env(form: str) -> Environment:
-    """The environment of a name, `path/to/file.py:Class` or `package.module:Class`."""
+    """The environment of a name, `path/to/file.py:Class` or `package.module:Class`.
+
+    Raises:
+        ConfigError: there is none, or it is no environment.
+    """
     cls = load_object(form, group="rlcs.envs", builtins=BUILTIN_ENVS, what="environment", error=ConfigError)
-    env = cls()
-    if not isinstance(env, Environment):
-        raise ConfigError(f"data.env {form!r}: {cls!r} is not a subclass of rlcs.envs.base.Environment")
+    if not (isinstance(cls, type) and issubclass(cls, Environment)):
+        raise ConfigError(f"data.env {form!r}: {cls!r} is no subclass of rlcs.envs.base.Environment")
+    try:
+        env: Environment = cls()
+    except TypeError as error:  # an abstract method is not written, or the constructor wants arguments
+        raise ConfigError(f"data.env {form!r} cannot be made: {error}") from error
     return env
 
 
@@ -82,16 +90,25 @@ def level_tier(level: int, num_levels: int) -> int:
 def build_splits(env: Environment, config: DataConfig, seed: int) -> DataSplits:
     """Training and held-out prompts of every task and level, without overlap.
 
-    A level with fewer distinct prompts than asked for gives what it has: at most a fifth of them held out.
+    A level with fewer distinct prompts than asked for gives what it has: at most a fifth of them held out. A question that
+    several levels make belongs to the first of them.
     """
     train: list[Prompt] = []
     held_out: list[Prompt] = []
+    taken: set[str] = set()
     for task in config.tasks:
         levels = task.levels or env.levels(task.task)
         for level, params in enumerate(levels):
             tier = level_tier(level, len(levels))
             wanted = config.train_per_level + config.eval_per_level
-            found = _distinct_prompts(env, task, params, tier, wanted, _stream_seed(seed, task, level, "prompts"), config)
+            stream = env.generate(
+                task.task,
+                params,
+                domain=task.domain or task.task,
+                tier=tier,
+                seed=_stream_seed(seed, task, level, "prompts"),
+            )
+            found = _distinct_prompts(stream, wanted, config.system_prompt, taken)
             num_held_out = min(config.eval_per_level, max(1, len(found) // 5))
             if len(found) < wanted:
                 logger.info("%s level %d has only %d distinct prompts (asked %d)", task.task, level, len(found), wanted)
@@ -109,7 +126,7 @@ def build_solutions(
     Prompts may repeat where a level has few. Raises ConfigError if a task has no worked solutions, or if
     `level_weights` does not have one entry a level.
     """
-    forbidden = {prompt.id for prompt in held_out}
+    forbidden = {question_id(prompt) for prompt in held_out}
     solutions: list[tuple[Prompt, WorkedSolution]] = []
     for task in config.tasks:
         levels = task.levels or env.levels(task.task)
@@ -132,8 +149,11 @@ def build_solutions(
             for _ in range(_PATIENCE * max(share, 1)):
                 if made >= share:
                     break
-                prompt = _with_system_prompt(next(stream), config.system_prompt)
-                if prompt.id in forbidden:
+                made_prompt = next(stream, None)
+                if made_prompt is None:
+                    break
+                prompt = _with_system_prompt(made_prompt, config.system_prompt)
+                if question_id(prompt) in forbidden:
                     continue
                 solution = env.solve(prompt)
                 if solution is None:
@@ -148,16 +168,19 @@ def build_solutions(
 
 
 def _distinct_prompts(
-    env: Environment, task: TaskConfig, params: dict[str, Any], tier: int, wanted: int, seed: int, config: DataConfig
+    stream: Iterator[Prompt], wanted: int, system_prompt: str | None, taken: set[str]
 ) -> list[Prompt]:
-    found: dict[str, Prompt] = {}
-    stream = env.generate(task.task, params, domain=task.domain or task.task, tier=tier, seed=seed)
-    for _ in range(_PATIENCE * wanted):
-        prompt = _with_system_prompt(next(stream), config.system_prompt)
-        found.setdefault(prompt.id, prompt)
-        if len(found) == wanted:
-            break
-    return list(found.values())
+    """The first `wanted` prompts whose questions are not `taken` yet; takes them."""
+    found: list[Prompt] = []
+    for prompt in itertools.islice(stream, _PATIENCE * wanted):
+        prompt = _with_system_prompt(prompt, system_prompt)
+        question = question_id(prompt)
+        if question not in taken:
+            taken.add(question)
+            found.append(prompt)
+            if len(found) == wanted:
+                break
+    return found
 
 
 def _with_system_prompt(prompt: Prompt, system_prompt: str | None) -> Prompt:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,9 @@ from rlcs.types import Prompt, prompt_id
 
 _CHUNK = 256
 """Items made by one dataset object; its indices are seeds, so that streams with distant seeds do not meet."""
+
+HASH_SEEDED = frozenset({"isomorphic_strings", "polynomial_multiplication", "ransom_note", "word_ladder"})
+"""Tasks whose items come from walking a set of text: another process makes others from the same seed."""
 
 LEVELS: dict[str, list[dict[str, Any]]] = {
     "chain_sum": [
@@ -63,18 +67,14 @@ class ReasoningGymEnv(Environment):
 
     def generate(self, task: str, params: dict[str, Any], *, domain: str, tier: int, seed: int) -> Iterator[Prompt]:
         """See `Environment.generate`. Raises ConfigError if the package does not know the task or the parameters."""
-        import reasoning_gym
-
         _check_task(task)
         start = seed
         while True:
-            try:
-                dataset = reasoning_gym.create_dataset(task, size=_CHUNK, seed=start, **params)
-            except (AssertionError, TypeError, ValueError) as error:
-                raise ConfigError(f"data.tasks: reasoning-gym task {task!r} refuses {params}: {error}") from error
-            for item in dataset:
+            answered = 0
+            for item in _items(task, params, start):
                 if item["answer"] is None:
-                    continue  # some tasks have items that only a verifier can judge
+                    continue
+                answered += 1
                 # Some metadata holds tuples, sets or dates: kept as JSON knows them, so that it can travel and be saved.
                 entry = json.loads(json.dumps(item, default=str))
                 messages = [{"role": "user", "content": item["question"]}]
@@ -87,6 +87,10 @@ class ReasoningGymEnv(Environment):
                     tier=tier,
                     metadata={"task": task, "entry": entry},
                 )
+            if not answered:
+                raise ConfigError(
+                    f"data.tasks: reasoning-gym task {task!r} has no reference answers: choose another task"
+                )
             start += _CHUNK
 
     def solve(self, prompt: Prompt) -> WorkedSolution | None:
@@ -95,10 +99,31 @@ class ReasoningGymEnv(Environment):
         return solver(prompt.metadata["entry"]) if solver else None
 
 
+def _items(task: str, params: dict[str, Any], seed: int) -> Iterator[dict[str, Any]]:
+    """The `_CHUNK` items of one dataset object."""
+    import reasoning_gym
+
+    try:
+        dataset = reasoning_gym.create_dataset(task, size=_CHUNK, seed=seed, **params)
+        for index in range(_CHUNK):
+            yield dataset[index]
+    except Exception as error:  # a task checks its parameters when it is made, or fails on them in ways of its own
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"data.tasks: reasoning-gym task {task!r} refuses {params}: {reason}") from error
+
+
 def _check_task(task: str) -> None:
-    from reasoning_gym.factory import DATASETS
+    try:
+        from reasoning_gym.factory import DATASETS
+    except ImportError as error:
+        raise ConfigError(f"data.env: the package reasoning-gym is not installed ({error})") from error
 
     if task not in DATASETS:
         near = difflib.get_close_matches(task, DATASETS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ConfigError(f"data.tasks: reasoning-gym has no task {task!r}{hint}")
+    if task in HASH_SEEDED and os.environ.get("PYTHONHASHSEED", "random") == "random":
+        raise ConfigError(
+            f"data.tasks: the items of reasoning-gym task {task!r} change with Python's hash seed, so a resumed run would "
+            "see others: set the environment variable PYTHONHASHSEED=0, or choose another task"
+        )

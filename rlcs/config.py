@@ -7,16 +7,36 @@ nothing but the numbers are validators here; checks that need the machine (folde
 
 from __future__ import annotations
 
+import difflib
+import os.path
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+OUR_COLUMNS = ("prompt", "answer", "domain", "tier", "solution")
+"""Columns of a dataset that have a meaning here; `data.columns` says what a dataset calls them."""
+
+HomePath = Annotated[str, AfterValidator(os.path.expanduser)]
+"""A path or name; `~` at its start is the home folder."""
 
 
 class Section(BaseModel):
     """A part of the configuration: unknown keys are refused, values are not changed after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
 
 class TinyConfig(Section):
@@ -41,7 +61,9 @@ class TinyConfig(Section):
 class ModelConfig(Section):
     """Which policy is trained."""
 
-    path: str | None = Field(None, description="Folder or hub name of a causal language model. Either this or `init`.")
+    path: HomePath | None = Field(
+        None, description="Folder or hub name of a causal language model. Either this or `init`."
+    )
     init: Literal["tiny"] | None = Field(None, description="Make a small random policy instead of loading one.")
     tiny: TinyConfig = Field(default_factory=TinyConfig, description="Shape of the policy of `init: tiny`.")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Weights' type in learner and engines.")
@@ -71,10 +93,11 @@ class DataConfig(Section):
     tasks: list[TaskConfig] = Field(default_factory=list, description="Tasks of the environment; each is a domain.")
     train_per_level: PositiveInt = Field(400, description="Training prompts made for each task and level.")
     eval_per_level: PositiveInt = Field(12, description="Held-out prompts made for each task and level.")
-    train: str | None = Field(None, description="Dataset: hub name, or a JSONL, Parquet or CSV file.")
+    train: HomePath | None = Field(None, description="Dataset: hub name, or a JSONL, Parquet or CSV file.")
     train_split: str = Field("train", description="Split of a hub dataset to train on.")
-    eval: str | None = Field(None, description="Held-out dataset, named like `train`.")
+    eval: HomePath | None = Field(None, description="Held-out dataset, named like `train`.")
     eval_split: str = Field("test", description="Split of a hub dataset to evaluate on.")
+    subset: str | None = Field(None, description="Configuration of a hub dataset, such as `main` of openai/gsm8k.")
     eval_fraction: float = Field(0.1, ge=0, lt=1, description="Share of `train` held out if `eval` is not given.")
     columns: dict[str, str] = Field(
         default_factory=dict, description="Renames columns: ours (prompt, answer, domain, tier, solution) to theirs."
@@ -88,7 +111,25 @@ class DataConfig(Section):
             raise ValueError("give exactly one of data.env (an environment) and data.train (a dataset)")
         if self.env is not None and not self.tasks:
             raise ValueError("data.env needs data.tasks: name at least one task")
+        if self.env is None and self.tasks:
+            raise ValueError("data.tasks are tasks of an environment: give data.env, or leave them out for data.train")
+        if self.env is not None and self.eval is not None:
+            raise ValueError("data.eval goes with data.train; data.env makes its own held-out prompts")
         return self
+
+    @field_validator("columns")
+    @classmethod
+    def _known_columns(cls, columns: dict[str, str]) -> dict[str, str]:
+        for ours in columns:
+            if ours not in OUR_COLUMNS:
+                near = difflib.get_close_matches(ours, OUR_COLUMNS, n=1)
+                hint = f"did you mean {near[0]}?" if near else "write ours: theirs, such as prompt: question"
+                raise ValueError(f"data.columns has no {ours!r} (only {', '.join(OUR_COLUMNS)}); {hint}")
+        theirs = list(columns.values())
+        for name in theirs:
+            if theirs.count(name) > 1:
+                raise ValueError(f"data.columns takes two of ours from one column {name!r}: name one for each")
+        return columns
 
 
 class SFTSection(Section):
@@ -101,10 +142,18 @@ class SFTSection(Section):
     learning_rate: PositiveFloat = Field(1e-3, description="Peak learning rate, cosine decay.")
     warmup_steps: int = Field(20, ge=0, description="Steps of linear warm-up.")
     num_solutions: PositiveInt = Field(20_000, description="Worked solutions to make, if an environment makes them.")
-    solutions: str | None = Field(None, description="Dataset with a `solution` column; the training data if not given.")
-    level_weights: list[float] = Field(
+    solutions: HomePath | None = Field(
+        None, description="Dataset with a `solution` column; the training data if not given."
+    )
+    level_weights: list[NonNegativeFloat] = Field(
         default_factory=list, description="Share of worked solutions by level, easy to hard; equal if empty."
     )
+
+    @model_validator(mode="after")
+    def _some_level_weighs(self) -> Self:
+        if self.level_weights and not sum(self.level_weights):
+            raise ValueError("sft.level_weights are all 0: give at least one level a share")
+        return self
 
 
 class RolloutConfig(Section):
@@ -162,6 +211,28 @@ class CurriculumConfig(Section):
     offline_weight: float = Field(
         4.0, ge=0, description="Trust in the offline tier, in rollouts, when merging it with observed pass rates."
     )
+    estimator: Literal["item_response", "beta"] = Field(
+        "item_response",
+        description="posterior: how pass rates are estimated; a filter of abilities and difficulties, "
+        "or a discounted Beta distribution a prompt.",
+    )
+    utility: Literal["variance", "useful"] = Field(
+        "variance", description="posterior: what a prompt is worth; p(1 - p), or the chance of a group not all alike."
+    )
+    utility_temperature: PositiveFloat = Field(
+        0.04, description="posterior: softness of the choice of the prompts worth most; smaller is greedier."
+    )
+    thompson: bool = Field(False, description="posterior: choose by a sampled pass rate, not by the expected worth.")
+    guess_rate: dict[str, float] = Field(
+        default_factory=dict,
+        description="posterior: chance of a right answer by luck, by domain (0.25 for four choices).",
+    )
+    ability_drift: PositiveFloat = Field(
+        0.01, description="posterior: variance that a domain's ability gains at each iteration, in squared logits."
+    )
+    difficulty_drift: float = Field(
+        0.003, ge=0, description="posterior: variance that a prompt's difficulty gains an iteration, in squared logits."
+    )
     expansion: bool = Field(True, description="Oversample by 1 / (1 - not-valid rate), then keep balanced groups.")
     max_expansion: float = Field(2.0, ge=1, description="Upper bound of the oversampling factor.")
 
@@ -176,7 +247,8 @@ class LearnerConfig(Section):
     adam_beta2: float = Field(0.999, ge=0, lt=1, description="AdamW beta2.")
     max_grad_norm: PositiveFloat = Field(1.0, description="Gradient norm is clipped to this.")
     loss_type: Literal["grpo", "dapo", "dr_grpo"] = Field(
-        "grpo", description="Averaging: within a sample, then over samples (grpo, the paper); over tokens (dapo); "
+        "grpo",
+        description="Averaging: within a sample, then over samples (grpo, the paper); over tokens (dapo); "
         "sum over tokens / (samples x max_completion_length) (dr_grpo).",
     )
     scale_rewards: Literal["group", "batch", "none"] = Field(
@@ -185,6 +257,9 @@ class LearnerConfig(Section):
     epsilon: float = Field(0.2, gt=0, lt=1, description="Lower clip range of the probability ratio.")
     epsilon_high: float = Field(0.28, gt=0, description="Upper clip range (clip-higher).")
     beta: float = Field(0.0, ge=0, description="Weight of the KL penalty to the initial policy; 0 keeps no copy of it.")
+    use_bias_correction_kl: bool = Field(
+        True, description="Multiply the KL penalty by the probability ratio, so that its gradient is unbiased."
+    )
     num_iterations: PositiveInt = Field(1, description="Passes over each batch.")
     num_minibatches: PositiveInt = Field(1, description="Optimizer steps a pass; divides train.batch_size.")
     importance_sampling_correction: bool = Field(
@@ -192,6 +267,15 @@ class LearnerConfig(Section):
     )
     importance_sampling_cap: PositiveFloat = Field(2.0, description="Truncation of those weights.")
     tokens_per_micro_batch: PositiveInt = Field(16_384, description="Token budget of one forward and backward.")
+    layout: Literal["packed", "padded"] = Field(
+        "packed", description="Tokens laid end to end with shared prompts computed once, or rows with padding."
+    )
+    lr_scheduler_type: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="Learning rate after the warm-up: constant, or falling to 0 at the last iteration."
+    )
+    max_skipped_steps: PositiveInt = Field(
+        10, description="Stop after this many optimizer steps in a row with gradients that are not finite."
+    )
     gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass.")
     cpus: float = Field(0, ge=0, description="Ray CPUs the learner reserves (0: it takes turns with the engines).")
     gpus: float = Field(0, ge=0, description="GPUs the learner takes.")
@@ -218,6 +302,18 @@ class EvalConfig(Section):
     temperature: PositiveFloat = Field(1.0, description="Sampling temperature.")
 
 
+class ClusterConfig(Section):
+    """The Ray cluster that the actors run in."""
+
+    address: str | None = Field(
+        None, description="Ray cluster to join, e.g. auto; a local one is started if not given (or RAY_ADDRESS is set)."
+    )
+    num_cpus: PositiveInt | None = Field(
+        None, description="CPUs of the local cluster; all of the machine if not given."
+    )
+    num_gpus: int | None = Field(None, ge=0, description="GPUs of the local cluster; all of the machine if not given.")
+
+
 class LoggingConfig(Section):
     """Where metrics go besides metrics.jsonl."""
 
@@ -231,7 +327,10 @@ class Config(Section):
     """Everything about a run."""
 
     name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the run and of its folder.")
-    output_dir: Path = Field(Path("runs"), description="Folder that holds run folders.")
+    # Not validated: in strict JSON mode, which `rlcs.config_loading` uses, a path must be text.
+    output_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
+        Path("runs"), validate_default=False, description="Folder that holds run folders."
+    )
     seed: int = Field(0, ge=0, description="Seed of data, sampling and initialisation.")
     model: ModelConfig
     data: DataConfig
@@ -242,6 +341,7 @@ class Config(Section):
     learner: LearnerConfig = Field(default_factory=LearnerConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
     eval: EvalConfig = Field(default_factory=EvalConfig)
+    cluster: ClusterConfig = Field(default_factory=ClusterConfig)
     logging: LoggingConfig = Field(default_factory=LoggingConfig)
 
     @property

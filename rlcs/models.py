@@ -7,6 +7,7 @@ tokens of `rlcs.response_format` as special tokens.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,33 +116,83 @@ def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> PreTrainedT
     if tokenizer.chat_template is None:
         raise DataError(f"model {path}: its tokenizer has no chat template; add chat_template.jinja to the folder")
     if tokenizer.eos_token_id is None:
-        raise DataError(f"model {path}: its tokenizer has no end-of-sequence token; set eos_token in tokenizer_config.json")
+        raise DataError(
+            f"model {path}: its tokenizer has no end-of-sequence token; set eos_token in tokenizer_config.json"
+        )
     return tokenizer
 
 
 def check_model_folder(config: ModelConfig) -> None:
-    """Check that `model.path`, where it is a local folder, holds a model and a tokenizer.
+    """Check that `model.path` is a folder with a whole model and a tokenizer, or a model that the hub gives.
+
+    Reads headers only, and of the hub the model's config.json.
 
     Raises:
-        DataError: a file is missing. Names that are no local folder are taken for hub names and not checked here.
+        DataError: there is no such folder or hub model, or a file is missing or damaged.
     """
     if config.path is None:
         return
     folder = Path(config.path)
-    looks_local = folder.is_absolute() or config.path.startswith((".", "~")) or config.path.count("/") != 1
     if not folder.exists():
-        if looks_local:
-            raise DataError(f"model.path: there is no folder {config.path}")
+        _check_hub_model(config.path)
         return
     if not (folder / "config.json").is_file():
-        raise DataError(f"model.path: {config.path} has no config.json, so it is no model folder")
-    if not list(folder.glob("*.safetensors")):
-        raise DataError(f"model.path: {config.path} has no *.safetensors weights; convert them with save_pretrained()")
+        if (folder / "adapter_config.json").is_file():
+            raise DataError(f"model.path: {folder} is an adapter; merge it into its base model with merge_and_unload()")
+        raise DataError(f"model.path: {folder} has no config.json, so it is no model folder")
+    _read_json(folder / "config.json")
+    _check_weights(folder)
     if not (folder / "tokenizer_config.json").is_file() and not (folder / "tokenizer.json").is_file():
         raise DataError(
-            f"model.path: {config.path} has no tokenizer (tokenizer.json, tokenizer_config.json); copy it there, "
+            f"model.path: {folder} has no tokenizer (tokenizer.json, tokenizer_config.json); copy it there, "
             "for example with AutoTokenizer.from_pretrained(BASE).save_pretrained(FOLDER)"
         )
+
+
+def _check_hub_model(name: str) -> None:
+    if Path(name).is_absolute() or name.startswith(".") or name.count("/") > 1:
+        raise DataError(f"model.path: there is no folder {name}")
+    from huggingface_hub import hf_hub_download
+
+    try:
+        hf_hub_download(name, "config.json")
+    except Exception as error:  # the hub's client raises errors of many roots: names, networks, rights
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise DataError(f"model.path: there is no folder {name}, and no hub model can be had: {reason}") from error
+
+
+def _check_weights(folder: Path) -> None:
+    """All shards are there, and none is cut off."""
+    from safetensors import SafetensorError, safe_open
+
+    files = sorted(folder.glob("*.safetensors"))
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        weight_map = _read_json(index).get("weight_map")
+        shards = sorted(set(weight_map.values())) if isinstance(weight_map, dict) else []
+        missing = [shard for shard in shards if not (folder / str(shard)).is_file()]
+        if missing:
+            raise DataError(
+                f"model.path: {folder} lacks {len(missing)} of {len(shards)} weight files, first {missing[0]}"
+            )
+    if not files:
+        raise DataError(f"model.path: {folder} has no *.safetensors weights; convert them with save_pretrained()")
+    for file in files:
+        try:
+            with safe_open(file, framework="numpy"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise DataError(f"model.path: {file} is damaged or cut off ({error}); fetch it again") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"model.path: {path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"model.path: {path} holds no JSON object")
+    return content
 
 
 def context_length(path: str, *, trust_remote_code: bool = False) -> int | None:

@@ -86,9 +86,9 @@ def tokenize_examples(
 
 
 def train_sft(
-    model_folder: Path, examples: list[SFTExample], config: SFTSection, output: Path, *, seed: int, callbacks: list[Any]
+    model_path: str, examples: list[SFTExample], config: SFTSection, output: Path, *, seed: int, callbacks: list[Any]
 ) -> float:
-    """Train the policy in `model_folder` on `examples` and write it to `output`; returns the last training loss.
+    """Train the policy `model_path` (folder or hub name) on `examples` and write it to `output`; returns the last training loss.
 
     Raises:
         DataError: no example fits into `sft.max_length`.
@@ -101,14 +101,14 @@ def train_sft(
     from rlcs.errors import DataError
     from rlcs.models import load_tokenizer
 
-    tokenizer = load_tokenizer(str(model_folder))
+    tokenizer = load_tokenizer(model_path)
     rows = tokenize_examples(examples, tokenizer, config.max_length)
     if not rows:
         raise DataError(f"sft: no solution fits into sft.max_length ({config.max_length} tokens); raise it")
     datasets.disable_progress_bars()
     packed = pack_dataset(datasets.Dataset.from_list(rows), config.max_length, strategy="bfd")
     trainer = SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32),
+        model=AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32),
         args=SFTConfig(
             output_dir=str(output),
             max_steps=config.steps,

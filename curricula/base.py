@@ -1,0 +1,225 @@
+"""What a curriculum is: it draws rows of a table of prompts and observes how the policy did on them.
+
+Shapes: N training prompts, D domains, n prompts in a draw or an observation. A *row* is a prompt's index in the table.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlcs.config import CurriculumConfig
+from rlcs.curricula.selection import select_balanced
+from rlcs.errors import CheckpointError, ConfigError, DataError
+from rlcs.types import NUM_TIERS, Prompt
+
+UNGRADED = -1
+"""The tier of a prompt without an offline grade."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTable:
+    """What a curriculum knows of the training prompts before any rollout."""
+
+    tiers: NDArray[np.int8]
+    """[N] offline tier, 0 (very easy) to `NUM_TIERS - 1`, or `UNGRADED`."""
+    domains: NDArray[np.int16]
+    """[N] index into `domain_names`."""
+    domain_names: list[str]
+    """[D]"""
+
+    def __post_init__(self) -> None:
+        """Check the arrays. Raises DataError that names the first bad row."""
+        if len(self.tiers) == 0:
+            raise DataError("there are no training prompts to draw from: give a dataset with at least one row")
+        if len(self.tiers) != len(self.domains):
+            raise DataError(f"prompt table: {len(self.tiers)} tiers for {len(self.domains)} domains; give one a prompt")
+        bad = (self.tiers < UNGRADED) | (self.tiers >= NUM_TIERS)
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise DataError(
+                f"training prompt {row}: tier {self.tiers[row]} is not in 0 to {NUM_TIERS - 1} ({UNGRADED}: not graded)"
+            )
+        bad = (self.domains < 0) | (self.domains >= len(self.domain_names))
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise DataError(f"training prompt {row}: domain index {self.domains[row]} has no name")
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.tiers)
+
+    @property
+    def num_domains(self) -> int:
+        """D."""
+        return len(self.domain_names)
+
+    @staticmethod
+    def of(prompts: list[Prompt]) -> PromptTable:
+        """The table of a list of prompts; domains are sorted by name.
+
+        Raises:
+            DataError: there are no prompts, a tier is out of range, or there are more than 32,767 domains.
+        """
+        names = sorted({prompt.domain for prompt in prompts})
+        if len(names) > np.iinfo(np.int16).max:
+            raise DataError(f"the dataset has {len(names)} domains, more than {np.iinfo(np.int16).max}: merge some")
+        index = {name: i for i, name in enumerate(names)}
+        tiers = [UNGRADED if prompt.tier is None else prompt.tier for prompt in prompts]
+        for row, (prompt, tier) in enumerate(zip(prompts, tiers, strict=True)):
+            if prompt.tier is not None and not 0 <= tier < NUM_TIERS:
+                raise DataError(f"training prompt {row} (id {prompt.id}): tier {tier} is not in 0 to {NUM_TIERS - 1}")
+        return PromptTable(
+            np.asarray(tiers, dtype=np.int8), np.asarray([index[p.domain] for p in prompts], dtype=np.int16), names
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """How the policy did on the prompts of one iteration."""
+
+    rows: NDArray[np.int64]
+    """[n]"""
+    pass_rates: NDArray[np.float64]
+    """[n] share of right responses, in [0, 1]."""
+    degenerate: NDArray[np.bool_]
+    """[n] whether all rewards of the group are equal."""
+    num_responses: NDArray[np.int64] | int
+    """[n] responses a group, or one number for all."""
+
+    def __post_init__(self) -> None:
+        """Check shapes and values. Raises ValueError that names the first bad group."""
+        n = len(self.rows)
+        counts = np.broadcast_to(np.asarray(self.num_responses), (n,))
+        if len(self.pass_rates) != n or len(self.degenerate) != n:
+            raise ValueError(
+                f"observation: {n} rows, {len(self.pass_rates)} pass rates, {len(self.degenerate)} degenerate marks; "
+                "give one of each a group"
+            )
+        bad = ~((self.pass_rates >= 0) & (self.pass_rates <= 1))
+        if bad.any():
+            i = int(np.argmax(bad))
+            raise ValueError(f"observation: pass rate {self.pass_rates[i]} of row {self.rows[i]} is not in [0, 1]")
+        if (counts < 1).any():
+            i = int(np.argmax(counts < 1))
+            raise ValueError(f"observation: row {self.rows[i]} has {counts[i]} responses; a group has at least 1")
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """[n] responses a group."""
+        return np.broadcast_to(np.asarray(self.num_responses, dtype=np.int64), (len(self.rows),))
+
+
+class Curriculum(ABC):
+    """Draws prompts and learns from how the policy did on them.
+
+    A curriculum of your own needs `draw` and `observe`; the rest has defaults. It keeps its state in numpy arrays and
+    uses no random numbers but those of `self.rng`, so that a resumed run draws what the first one would have drawn.
+    """
+
+    def __init__(self, table: PromptTable, config: CurriculumConfig, seed: int) -> None:
+        """Start without history.
+
+        Raises:
+            ConfigError: `config.domain_mix` does not fit the table's domains.
+        """
+        self.table = table
+        self.config = config
+        self.rng = np.random.default_rng(seed)
+        self.domain_mix = domain_mix(table, config)  # [D], sums to 1
+
+    @abstractmethod
+    def draw(self, n: int) -> NDArray[np.int64]:
+        """[n] rows to roll out, in random order, distinct if n <= N.
+
+        A larger n repeats each row as few times as it can. Raises ValueError if n < 1.
+        """
+
+    @abstractmethod
+    def observe(self, observation: Observation) -> None:
+        """Learn from an iteration's groups. Raises ValueError if a row is not in the table."""
+
+    def num_prompts(self, batch_size: int) -> int:
+        """How many prompts to draw for `batch_size` groups to learn from."""
+        return batch_size
+
+    def redraw(self, batch_size: int, num_useful: int) -> int:
+        """How many more prompts to draw in this iteration, with `num_useful` groups that have a signal so far; 0: none."""
+        return 0
+
+    def select(self, pass_rates: NDArray[np.float64], degenerate: NDArray[np.bool_], size: int) -> NDArray[np.int64]:
+        """Indices of the `size` groups [n] to learn from, ascending; see `select_balanced`, the default."""
+        return select_balanced(pass_rates, degenerate, size)
+
+    def predict(self, rows: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        """[n] expected pass rates of `rows` under the present policy, or None if the curriculum predicts none."""
+        return None
+
+    def predict_logits(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """[n] mean and [n] variance of the belief about the logits of the pass rates, or None."""
+        return None
+
+    def metrics(self) -> dict[str, float]:
+        """What to log of the last draw and observation, named `curriculum/...`."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that `load_state_dict` needs to go on exactly: numpy arrays and JSON scalars, no nesting."""
+        return {
+            "num_rows": len(self.table),
+            "domain_names": json.dumps(self.table.domain_names),
+            "rng": json.dumps(self.rng.bit_generator.state),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state.
+
+        Raises:
+            CheckpointError: the state is of another dataset.
+        """
+        if int(state["num_rows"]) != len(self.table) or json.loads(state["domain_names"]) != self.table.domain_names:
+            raise CheckpointError(
+                f"the saved curriculum has {state['num_rows']} prompts of domains {state['domain_names']}, the dataset "
+                f"has {len(self.table)} of {json.dumps(self.table.domain_names)}: resume with the run's own data"
+            )
+        self.rng.bit_generator.state = json.loads(state["rng"])
+
+
+def domain_mix(table: PromptTable, config: CurriculumConfig) -> NDArray[np.float64]:
+    """[D] target share of each domain: `config.domain_mix` normalised, or the shares of the data if that is empty.
+
+    Raises:
+        ConfigError: `config.domain_mix` names a domain that the data lacks, or leaves out one that it has.
+    """
+    if not config.domain_mix:
+        counts = np.bincount(table.domains, minlength=table.num_domains).astype(np.float64)
+        return np.asarray(counts / counts.sum())
+    known = set(table.domain_names)
+    for name in config.domain_mix:
+        if name not in known:
+            near = difflib.get_close_matches(name, table.domain_names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the data has {', '.join(table.domain_names[:20])}"
+            raise ConfigError(f"curriculum.domain_mix: no training prompt has domain {name!r}; {hint}")
+    missing = sorted(known - set(config.domain_mix))
+    if missing:
+        raise ConfigError(
+            f"curriculum.domain_mix: no share for domain {missing[0]!r} of the data; give every domain one, or leave "
+            "domain_mix empty for the shares of the data"
+        )
+    shares = np.asarray([config.domain_mix[name] for name in table.domain_names], dtype=np.float64)
+    if not np.isfinite(shares).all():
+        raise ConfigError("curriculum.domain_mix: shares must be finite numbers above 0")
+    return np.asarray(shares / shares.sum())
+
+
+def check_rows(rows: NDArray[np.int64], num_rows: int) -> None:
+    """Raises ValueError that names the first row outside [0, num_rows)."""
+    bad = (rows < 0) | (rows >= num_rows)
+    if bad.any():
+        raise ValueError(f"observation: row {rows[int(np.argmax(bad))]} is not in the table of {num_rows} prompts")

@@ -1,0 +1,305 @@
+"""The pass rate of every prompt, seen or not, under the present policy.
+
+Estimators have one interface. They keep their prompts in *cells*, so that nothing is done for all N prompts after the
+start: a cell is a belief about a logit, and a prompt changes cell only when it is rolled out. The simple alternative to
+the one here is in `rlcs.curricula.discounted_beta`.
+
+`ItemResponse` is a Rasch filter: pass rate = floor + (1 - floor) sigmoid(ability[domain] - difficulty[prompt]), with
+Gaussian beliefs.
+- ability[d]: one scoring step an iteration on the group likelihoods of its prompts, each damped by its own uncertainty,
+  after drift variance is added. It carries progress to every prompt of the domain at once, and notices forgetting.
+- label[d, t]: mean and spread of the difficulty of the prompts with offline tier t (or none) of domain d; the prior of
+  those not rolled out yet. Learned from first rollouts: a label means what it has turned out to mean.
+- difficulty[i]: mean and variance, moment-matched when seen; drift is added for the iterations since.
+A change that drift does not explain (a rollback, a bad update) widens the belief about the ability first, so that it is
+followed at once. When all groups of an iteration are wrong, or all right, against all expectation (a verifier that broke),
+abilities move and difficulties stay: what was known of the prompts is there when the verifier is mended.
+
+Shapes: N prompts, D domains, L offline labels (the tiers, and ungraded), K cells, n prompts of an observation.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlcs.config import CurriculumConfig
+from rlcs.curricula.base import PromptTable
+from rlcs.curricula.quadrature import Floats, expect, sigmoid, update
+from rlcs.curricula.state import PromptState
+from rlcs.curricula.tally import LABELS, labels_of
+from rlcs.types import NUM_TIERS
+
+Rows = NDArray[np.int64]
+
+
+class Estimator(ABC):
+    """Beliefs about pass rates, by cell and by row."""
+
+    num_cells: int
+    """K, cells of all domains together; those of a domain are neighbours."""
+
+    def __init__(self, table: PromptTable, config: CurriculumConfig, state: PromptState) -> None:
+        """Start without history; `state` holds what is kept a prompt."""
+        self._table = table
+        self._config = config
+        self._state = state
+        self._labels = labels_of(table)  # [N]
+
+    @abstractmethod
+    def cells(self, rows: Rows) -> NDArray[np.int64]:
+        """[n] the cell of each row."""
+
+    @abstractmethod
+    def cell_logits(self) -> tuple[Floats, Floats]:
+        """[K] mean and [K] variance of the belief about the logit of the pass rate of a member of each cell."""
+
+    @abstractmethod
+    def row_logits(self, rows: Rows) -> tuple[Floats, Floats]:
+        """[n] mean and [n] variance of the belief about the logit of each row's pass rate (luck aside)."""
+
+    @abstractmethod
+    def observe(self, rows: Rows, right: Floats, counts: NDArray[np.int64]) -> None:
+        """Learn from distinct rows [n], `right` of `counts` responses each. One call is one iteration."""
+
+    def predict(self, rows: Rows) -> Floats:
+        """[n] expected pass rates."""
+        floor = self.floors[self._table.domains[rows]]
+        return np.asarray(floor + (1 - floor) * expect(lambda p: p, *self.row_logits(rows)))
+
+    @property
+    def floors(self) -> Floats:
+        """[D] chance of a reward by luck."""
+        return np.zeros(self._table.num_domains)
+
+    @abstractmethod
+    def label_pass_rates(self) -> Floats:
+        """[D, L] expected pass rate of a prompt of each domain and label that was not rolled out yet."""
+
+    @property
+    def cells_per_domain(self) -> int:
+        """Cells of a domain."""
+        return self.num_cells // self._table.num_domains
+
+    def state_dict(self) -> dict[str, Any]:
+        """Arrays that `load_state_dict` takes."""
+        return {name: getattr(self, name).copy() for name in self._saved}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        for name in self._saved:
+            present = getattr(self, name)
+            setattr(self, name, np.asarray(state[name], dtype=present.dtype).reshape(present.shape).copy())
+
+    _saved: tuple[str, ...] = ()
+
+
+_BIN = 0.4
+_NUM_BINS = 56
+_LOWEST = -_BIN * _NUM_BINS / 2
+_DEVIATIONS = np.asarray([0.3, 0.5, 0.7, 1.0])
+"""Representative standard deviations of the cells; a prompt stands in the nearest."""
+_DEVIATION_EDGES = (_DEVIATIONS[1:] + _DEVIATIONS[:-1]) / 2
+_LEAST_VARIANCE = 0.04
+_SURPRISE = 12.0
+"""Squared standard deviations from which on a domain's change is no drift."""
+
+
+class ItemResponse(Estimator):
+    """The item-response filter."""
+
+    _saved = (
+        "ability",
+        "ability_variance",
+        "label_mean",
+        "label_variance",
+        "label_spread",
+        "label_count",
+        "cell_steps",
+    )
+
+    def __init__(self, table: PromptTable, config: CurriculumConfig, state: PromptState) -> None:
+        """Abilities at 0, labels at the logit of their tier's middle."""
+        super().__init__(table, config, state)
+        shape = (table.num_domains, LABELS)
+        middles = 1 - (np.arange(NUM_TIERS) + 0.5) / NUM_TIERS
+        self.ability = np.zeros(table.num_domains)  # [D] logits
+        self.ability_variance = np.full(table.num_domains, 2.0)  # [D]
+        self.label_mean = np.tile(np.append(-np.log(middles / (1 - middles)), 0.0), (shape[0], 1))  # [D, L] logits
+        self.label_variance = np.full(shape, 1.0)  # [D, L] of label_mean
+        self.label_spread = np.tile(
+            np.append(np.full(NUM_TIERS, 1.5), 4.0), (shape[0], 1)
+        )  # [D, L] variance of prompts
+        self.label_count = np.zeros(shape)  # [D, L] first rollouts that the spread was learned from
+        self._per_domain = LABELS + _NUM_BINS * len(_DEVIATIONS)
+        self.num_cells = table.num_domains * self._per_domain
+        self.cell_steps = np.zeros(self.num_cells)  # [K] sum of `state.last_step` of the members
+        self._floors = np.asarray([config.guess_rate.get(name, 0.0) for name in table.domain_names])
+        self._members = np.zeros(self.num_cells)  # [K] rolled-out members, to average cell_steps
+
+    @property
+    def floors(self) -> Floats:
+        """[D] chance of a reward by luck, as configured."""
+        return self._floors
+
+    def cells(self, rows: Rows) -> NDArray[np.int64]:
+        """See `Estimator.cells`: by label if never rolled out, else by difficulty and uncertainty."""
+        state = self._state
+        bins = np.clip((state.mean[rows] - _LOWEST) / _BIN, 0, _NUM_BINS - 1).astype(np.int64)
+        widths = np.searchsorted(_DEVIATION_EDGES, np.sqrt(state.variance[rows]))
+        seen = LABELS + bins * len(_DEVIATIONS) + widths
+        within = np.where(state.times[rows] > 0, seen, self._labels[rows])
+        return np.asarray(self._table.domains[rows].astype(np.int64) * self._per_domain + within)
+
+    def cell_logits(self) -> tuple[Floats, Floats]:
+        """See `Estimator.cell_logits`; the age of a cell's beliefs is that of its average member."""
+        domains = self._table.num_domains
+        centres = np.repeat(_LOWEST + _BIN * (np.arange(_NUM_BINS) + 0.5), len(_DEVIATIONS))
+        difficulty = np.concatenate([self.label_mean, np.tile(centres, (domains, 1))], axis=1)  # [D, cells]
+        widths = np.tile(_DEVIATIONS**2, _NUM_BINS)
+        members = self._members.reshape(domains, -1)
+        ages = self._state.step - self.cell_steps.reshape(domains, -1) / np.maximum(members, 1)
+        drift = self._config.difficulty_drift * np.where(members > 0, ages, 0)[:, LABELS:]
+        variances = np.concatenate([self.label_variance + self.label_spread, widths + drift], axis=1)
+        means = self.ability[:, None] - difficulty
+        return means.ravel(), (variances + self.ability_variance[:, None]).ravel()
+
+    def row_logits(self, rows: Rows) -> tuple[Floats, Floats]:
+        """See `Estimator.row_logits`."""
+        domains = self._table.domains[rows]
+        mean, variance = self._difficulty(rows)
+        return self.ability[domains] - mean, self.ability_variance[domains] + variance
+
+    def label_pass_rates(self) -> Floats:
+        """See `Estimator.label_pass_rates`."""
+        means = (self.ability[:, None] - self.label_mean).ravel()
+        rates = expect(lambda p: p, means, (self.label_spread + self.label_variance).ravel())
+        return np.asarray(self._floors[:, None] + (1 - self._floors[:, None]) * rates.reshape(self.label_mean.shape))
+
+    def _difficulty(self, rows: Rows) -> tuple[Floats, Floats]:
+        """[n] mean and [n] variance of the difficulty of each row before the present iteration's rollouts."""
+        state, at = self._state, (self._table.domains[rows], self._labels[rows])
+        seen = state.times[rows] > 0
+        age = state.step - state.last_step[rows]
+        mean = np.where(seen, state.mean[rows], self.label_mean[at])
+        own = state.variance[rows] + self._config.difficulty_drift * age
+        return mean, np.where(seen, own, self.label_variance[at] + self.label_spread[at])
+
+    def observe(self, rows: Rows, right: Floats, counts: NDArray[np.int64]) -> None:
+        """See `Estimator.observe`: abilities, then labels, then difficulties."""
+        domains = self._table.domains[rows].astype(np.int64)
+        at = (domains, self._labels[rows])
+        seen = self._state.times[rows] > 0
+        rates = right / counts
+        all_alike = self._is_outage(rows, rates, counts)
+        self._move_abilities(rows, rates, counts)
+        if all_alike:
+            self._touch(rows[seen])
+            return
+        if not seen.all():
+            new = ~seen
+            self._move_labels(tuple(x[new] for x in at), rates[new], counts[new])
+        mean, variance = self._difficulty(rows)
+        variance = np.where(seen, variance, self.label_spread[at])
+        logit, variance, _ = update(self.ability[domains] - mean, variance, right, counts, self._floors[domains])
+        difficulty = self.ability[domains] - logit
+        if not seen.all():
+            new = ~seen
+            self._learn_spread(tuple(x[new] for x in at), difficulty[new], variance[new])
+        self._store(rows, difficulty, np.maximum(variance, _LEAST_VARIANCE))
+
+    def _move_abilities(self, rows: Rows, rates: Floats, counts: NDArray[np.int64]) -> None:
+        """Fisher scoring on the quasi-likelihood of each domain's groups; the variance grows by the drift first."""
+        domains = self._table.domains[rows].astype(np.int64)
+        mean, variance = self._difficulty(rows)
+        prior, prior_variance = self.ability.copy(), self.ability_variance + self._config.ability_drift
+        score, information = (
+            np.bincount(domains, x, minlength=len(prior))
+            for x in _score(prior[domains] - mean, variance, rates, counts, self._floors[domains])
+        )
+        jump = score / np.maximum(information, 1e-9)
+        surprise = jump**2 / (prior_variance + 1 / np.maximum(information, 1e-9))
+        prior_variance = np.where(surprise > _SURPRISE, np.clip(jump**2, prior_variance, 4.0), prior_variance)
+        for _ in range(3):
+            score, information = _score(self.ability[domains] - mean, variance, rates, counts, self._floors[domains])
+            precision = 1 / prior_variance + np.bincount(domains, information, minlength=len(prior))
+            pull = np.bincount(domains, score, minlength=len(prior)) - (self.ability - prior) / prior_variance
+            self.ability = self.ability + np.clip(pull / precision, -1.0, 1.0)
+        self.ability_variance = np.minimum(1 / precision, 2.0)
+
+    def _is_outage(self, rows: Rows, rates: Floats, counts: NDArray[np.int64]) -> bool:
+        """Whether all groups are wrong, or all right, though the chance of that was below one in a million."""
+        if (rates > 0).any() and (rates < 1).any():
+            return False
+        means, variances = self.row_logits(rows)
+        shrunk = means / np.sqrt(1 + np.pi * variances / 8) * (1 if rates[0] > 0 else -1)
+        alike = sigmoid(shrunk)  # chance of one response like that; a group's is at least this to the power of its size
+        spread = counts / (1 + (counts - 1) * np.minimum(variances / 4, 0.9))  # responses of a group go together
+        return bool((spread * np.log(np.maximum(alike, 1e-12))).sum() < np.log(1e-6))
+
+    def _touch(self, rows: Rows) -> None:
+        """Book that rows were rolled out, without a change of belief."""
+        state = self._state
+        np.add.at(self.cell_steps, self.cells(rows), state.step - state.last_step[rows])
+        state.last_step[rows] = state.step
+        state.times[rows] += 1
+
+    def _move_labels(self, at: tuple[NDArray[np.integer[Any]], ...], rates: Floats, counts: NDArray[np.int64]) -> None:
+        """One scoring step on the difficulty that first rollouts show for their labels."""
+        flat = at[0] * LABELS + at[1]
+        logits = self.ability[at[0]] - self.label_mean[at]
+        score, information = _score(logits, self.label_spread[at], rates, counts, self._floors[at[0]])
+        size, shape = self.label_mean.size, self.label_mean.shape
+        precision = 1 / self.label_variance + np.bincount(flat, information, minlength=size).reshape(shape)
+        pull = np.bincount(flat, score, minlength=size).reshape(shape) / precision
+        self.label_mean -= np.clip(pull, -1.0, 1.0)
+        self.label_variance = 1 / precision
+
+    def _learn_spread(self, at: tuple[NDArray[np.integer[Any]], ...], mean: Floats, variance: Floats) -> None:
+        """A step of expectation-maximisation on the variance of difficulties within a label."""
+        flat = at[0] * LABELS + at[1]
+        size, shape = self.label_mean.size, self.label_mean.shape
+        count = np.bincount(flat, minlength=size).reshape(shape)
+        square = np.bincount(flat, (mean - self.label_mean[at]) ** 2 + variance, minlength=size).reshape(shape)
+        self.label_count = np.minimum(self.label_count + count, 500)
+        rate = count / (self.label_count + 20)
+        self.label_spread += rate * (square / np.maximum(count, 1) - self.label_spread)
+        self.label_spread = np.clip(self.label_spread, 0.1, 16.0)
+
+    def _store(self, rows: Rows, difficulty: Floats, variance: Floats) -> None:
+        state = self._state
+        seen = state.times[rows] > 0
+        old = self.cells(rows)
+        np.subtract.at(self.cell_steps, old[seen], state.last_step[rows[seen]])
+        np.subtract.at(self._members, old[seen], 1)
+        state.mean[rows], state.variance[rows] = difficulty, variance
+        state.times[rows] += 1
+        state.last_step[rows] = state.step
+        new = self.cells(rows)
+        np.add.at(self.cell_steps, new, state.step)
+        np.add.at(self._members, new, 1)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Estimator.load_state_dict`; `state.PromptState` must be loaded before."""
+        super().load_state_dict(state)
+        seen = np.flatnonzero(self._state.times > 0)
+        self._members = np.bincount(self.cells(seen), minlength=self.num_cells).astype(np.float64)
+
+
+def _score(
+    logits: Floats, variances: Floats, rates: Floats, counts: NDArray[np.int64], floor: Floats
+) -> tuple[Floats, Floats]:
+    """Quasi-score and information [n] about the mean logit of groups with pass rates `rates` [n].
+
+    The variance of a group's pass rate is p(1 - p) / count plus what the spread of its logit, `variances` [n], makes.
+    """
+    shrink = 1 / np.sqrt(1 + np.pi * variances / 8)  # probit approximation of the mean
+    s = sigmoid(shrink * logits)
+    p = floor + (1 - floor) * s
+    slope = (1 - floor) * shrink * s * (1 - s)
+    spread = np.minimum(slope**2 * variances, 0.9 * p * (1 - p))
+    variance = np.maximum(p * (1 - p) / counts + spread * (1 - 1 / counts), 1e-6)
+    return slope * (rates - p) / variance, slope**2 / variance

@@ -1,0 +1,73 @@
+"""Ray: starting it quietly, ending it without leftovers, and errors of actors as errors of RLCS."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from rlcs.config import ClusterConfig
+from rlcs.errors import ConfigError, EngineError, RLCSError
+
+logger = logging.getLogger(__name__)
+
+
+def start_ray(config: ClusterConfig) -> None:
+    """Join the cluster of the configuration, or start a local one. Does nothing where Ray runs in this process.
+
+    Raises:
+        ConfigError: the cluster cannot be joined.
+    """
+    import ray
+
+    if ray.is_initialized():
+        return
+    # Ray would otherwise hide all GPUs from actors that ask for none, and warn on each start that this will change.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    address = config.address or os.environ.get("RAY_ADDRESS")
+    common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
+    if address is None:
+        ray.init(num_cpus=config.num_cpus, num_gpus=config.num_gpus, include_dashboard=False, **common)
+        return
+    try:
+        ray.init(address=address, **common)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"cluster.address {address}: no Ray cluster could be joined ({str(error).splitlines()[0]}); "
+            "start one with `ray start --head`, or leave the setting out"
+        ) from error
+
+
+def stop_ray() -> None:
+    """Leave the cluster; a local one ends with all its processes."""
+    import ray
+
+    if ray.is_initialized():
+        ray.shutdown()
+
+
+def get(references: Any, timeout_s: float | None, doing: str) -> Any:
+    """`ray.get` whose failures are one-line errors of RLCS.
+
+    Raises:
+        RLCSError: the one that the actor raised.
+        EngineError: an actor died, or nothing came within `timeout_s` seconds.
+    """
+    import ray
+    from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+
+    try:
+        return ray.get(references, timeout=timeout_s)
+    except RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, RLCSError):
+            raise cause from error
+        raise
+    except GetTimeoutError as error:
+        raise EngineError(f"no answer within {timeout_s:g} s while {doing}: an actor hangs") from error
+    except RayActorError as error:
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, RLCSError):  # raised by the actor's constructor
+            raise cause from error
+        text = " ".join(str(error).split())
+        raise EngineError(f"an actor died while {doing}: {text[:500]}") from error

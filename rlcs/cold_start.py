@@ -1,0 +1,80 @@
+"""The policy that reinforcement learning begins with: loaded, or made from nothing, then taught the response format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rlcs.config import Config
+from rlcs.data import DataSplits, load_solutions, load_splits
+from rlcs.envs.base import Environment, build_solutions, build_splits, load_env
+from rlcs.errors import ConfigError
+from rlcs.response_format import render_response
+from rlcs.sft import SFTExample, train_sft
+
+
+def load_data(config: Config) -> tuple[Environment | None, DataSplits]:
+    """The environment, if there is one, and the training and held-out prompts."""
+    if config.data.env is None:
+        return None, load_splits(config.data, config.seed)
+    env = load_env(config.data.env)
+    return env, build_splits(env, config.data, config.seed)
+
+
+def load_examples(config: Config, env: Environment | None, data: DataSplits) -> list[SFTExample]:
+    """The worked solutions of the cold start, none of a held-out prompt; an empty list where there is no cold start."""
+    return _examples(config, env, data) if config.sft.enabled else []
+
+
+def make_policy(config: Config, data: DataSplits, examples: list[SFTExample], folder: Path) -> str:
+    """Folder or hub name of the policy: `model.path`, or `folder` after a small random policy was written there."""
+    if config.model.path is not None:
+        return config.model.path
+    from rlcs.models import build_tiny_policy
+
+    texts = [_prompt_text(prompt.messages) for prompt in data.train] + [example.response for example in examples]
+    build_tiny_policy(folder, config.model.tiny, texts, config.seed)
+    return str(folder)
+
+
+def teach_format(
+    policy: str, examples: list[SFTExample], config: Config, folder: Path, report: Callable[[int, int, float], None]
+) -> str:
+    """Train `policy` on `examples` into `folder`; `report` is told step, number of steps and loss. Returns the folder."""
+    train_sft(policy, examples, config.sft, folder, seed=config.seed, callbacks=[_progress_callback(report)])
+    return str(folder)
+
+
+def _examples(config: Config, env: Environment | None, data: DataSplits) -> list[SFTExample]:
+    if env is not None and config.sft.solutions is None:
+        solutions = build_solutions(
+            env,
+            config.data,
+            count=config.sft.num_solutions,
+            level_weights=config.sft.level_weights,
+            held_out=data.eval,
+            seed=config.seed,
+        )
+        return [SFTExample(prompt.messages, render_response(s.thinking, s.answer)) for prompt, s in solutions]
+    held_out = {prompt.id for prompt in data.eval}
+    rows = load_solutions(config.data, config.sft.solutions)
+    examples = [SFTExample(prompt.messages, solution) for prompt, solution in rows if prompt.id not in held_out]
+    if not examples:
+        raise ConfigError("sft: no worked solutions; give a dataset with a `solution` column as sft.solutions")
+    return examples
+
+
+def _prompt_text(messages: list[dict[str, Any]]) -> str:
+    return "\n".join(message["content"] for message in messages if isinstance(message["content"], str))
+
+
+def _progress_callback(report: Callable[[int, int, float], None]) -> Any:
+    from transformers import TrainerCallback
+
+    class ProgressCallback(TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+            if logs and "loss" in logs:
+                report(state.global_step, state.max_steps, float(logs["loss"]))
+
+    return ProgressCallback()

@@ -1,0 +1,310 @@
+"""From a configuration to a finished run: checks, data, cold start, training, evaluation; and going on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from rlcs.actors import start_ray, stop_ray
+from rlcs.checkpoint import latest_checkpoint, list_checkpoints, load_progress
+from rlcs.cold_start import load_data, load_examples, make_policy, teach_format
+from rlcs.config import Config
+from rlcs.config_loading import dump_config, load_config
+from rlcs.curricula.base import Curriculum, PromptTable
+from rlcs.curricula.loading import load_curriculum
+from rlcs.data import DataSplits
+from rlcs.envs.base import Environment
+from rlcs.errors import CheckpointError, DataError
+from rlcs.evaluation import evaluate, mean_accuracy
+from rlcs.interrupt import StopRequest
+from rlcs.models import context_length, load_tokenizer
+from rlcs.preflight import check_before_start, check_prompt_lengths
+from rlcs.progress import Display
+from rlcs.rewards.loading import load_reward
+from rlcs.rollout.fleet import RolloutFleet
+from rlcs.runlog import EvaluationRow, read_evaluations
+from rlcs.scoring import ScoringFleet
+from rlcs.trainer import Trainer
+from rlcs.types import Prompt
+
+
+@dataclass(slots=True)
+class RunSummary:
+    """What a run did, written as summary.json."""
+
+    accuracy_before: float | None = None
+    """Held-out pass@1 before reinforcement learning."""
+    accuracy_after: float | None = None
+    steps: int = 0
+    generated_tokens: int = 0
+    finished: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall-clock time of each stage of this start."""
+
+    def write(self, run_dir: Path) -> None:
+        """Write the summary to the run's folder."""
+        (run_dir / "summary.json").write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+
+@dataclass(slots=True)
+class Materials:
+    """What a run needs besides its policy, loaded and checked."""
+
+    env: Environment | None
+    data: DataSplits
+    curriculum: Curriculum
+    default_reward: str
+
+
+def load_materials(config: Config) -> Materials:
+    """Load data, rewards and curriculum in this process, and check every reference answer.
+
+    Raises:
+        ConfigError, DataError, RewardError: something is the user's to mend.
+    """
+    env, data = load_data(config)
+    default_reward = env.reward if env is not None else "math"
+    check_rewards(config, default_reward, data.train + data.eval)
+    table = PromptTable.of(data.train)
+    curriculum = load_curriculum(config.curriculum.kind, table, config.curriculum, config.seed)
+    return Materials(env, data, curriculum, default_reward)
+
+
+def check_rewards(config: Config, default_reward: str, prompts: list[Prompt]) -> None:
+    """Load every reward, and ask it whether it can use the reference of each prompt.
+
+    Raises:
+        RewardError: a reward cannot be loaded.
+        DataError: a reference answer cannot be used, and `data.on_bad_row` is not `skip`.
+    """
+    for form in config.reward.functions or [default_reward]:
+        reward = load_reward(form, timeout_s=config.reward.timeout_s)
+        for prompt in prompts:
+            problem = reward.validate(prompt)
+            if problem:
+                raise DataError(
+                    f"reward {reward.name!r} cannot use the reference of prompt {prompt.id} "
+                    f"(domain {prompt.domain}, answer {prompt.answer[:60]!r}): {problem}"
+                )
+
+
+def train(config: Config, display: Display) -> RunSummary:
+    """Train a new run from beginning to end. Ctrl-C saves and leaves; `resume` goes on.
+
+    Raises:
+        ConfigError, DataError, RewardError: the user's to mend; nothing was written.
+        EngineError: an actor failed.
+    """
+    check_before_start(config, num_cpus=available_cpus(config), num_gpus=available_gpus(config))
+    run_dir = config.run_dir
+    summary = RunSummary()
+    with _clock(summary, "data"):
+        display.stage("making prompts" if config.data.env else "loading prompts")
+        materials = load_materials(config)
+        data = materials.data
+        display.note(f"{len(data.train):,} training prompts, {len(data.eval):,} held-out prompts")
+        examples = load_examples(config, materials.env, data)
+    with _whole_or_nothing(run_dir):
+        (run_dir / "config.yaml").write_text(dump_config(config))
+        policy = make_policy(config, data, examples, run_dir / "policy-init")
+        _check_lengths(config, policy, data)
+    if config.sft.enabled:
+        with _clock(summary, "cold_start"), _whole_or_nothing(run_dir):
+            display.stage(f"cold start: {config.sft.steps} steps on {len(examples):,} worked solutions")
+            policy = teach_format(policy, examples, config, run_dir / "policy-sft", display.cold_start)
+    return _run(config, run_dir, materials, policy, display, summary, checkpoint=None)
+
+
+def resume(run_dir: Path, display: Display) -> RunSummary:
+    """Go on with a run from its newest whole checkpoint.
+
+    Raises:
+        CheckpointError: there is no run, no whole checkpoint, or the run is finished.
+    """
+    checkpoint = latest_checkpoint(run_dir)
+    config = load_run_config(run_dir)
+    display.stage(f"resuming {run_dir} from {checkpoint.name}")
+    summary = RunSummary()
+    with _clock(summary, "data"):
+        materials = load_materials(config)
+    return _run(config, run_dir, materials, str(checkpoint / "policy"), display, summary, checkpoint=checkpoint)
+
+
+def load_run_config(run_dir: Path) -> Config:
+    """The configuration that a run was started with, its folder being `run_dir` wherever it was moved to."""
+    path = run_dir / "config.yaml"
+    if not path.is_file():
+        raise CheckpointError(f"{run_dir} is no run's folder (it has no config.yaml)")
+    return load_config(path).model_copy(update={"output_dir": run_dir.absolute().parent, "name": run_dir.absolute().name})
+
+
+def available_cpus(config: Config) -> float:
+    """CPUs that Ray will have: of the local cluster, or without a limit where another is joined."""
+    if config.cluster.address is not None or "RAY_ADDRESS" in os.environ:
+        return float("inf")
+    return float(config.cluster.num_cpus or len(os.sched_getaffinity(0)))
+
+
+def available_gpus(config: Config) -> float:
+    """GPUs that Ray will have, counted without starting CUDA."""
+    if config.cluster.address is not None or "RAY_ADDRESS" in os.environ:
+        return float("inf")
+    if config.cluster.num_gpus is not None:
+        return float(config.cluster.num_gpus)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return float(len([device for device in visible.split(",") if device.strip()]))
+    return float(len(list(Path("/proc/driver/nvidia/gpus").glob("*"))))
+
+
+def _run(
+    config: Config,
+    run_dir: Path,
+    materials: Materials,
+    policy: str,
+    display: Display,
+    summary: RunSummary,
+    checkpoint: Path | None,
+) -> RunSummary:
+    trainer = Trainer(
+        config, run_dir, materials.data, materials.curriculum, policy, materials.default_reward, display, checkpoint
+    )
+    before: list[EvaluationRow] = []
+    with StopRequest(lambda: display.note("stopping after this iteration; Ctrl-C again stops at once")) as stop:
+        try:
+            with _clock(summary, "start"):
+                display.stage(f"starting Ray, {config.rollout.num_engines} vLLM engine(s), the learner and the scorers")
+                trainer.start()
+            if checkpoint is None:
+                with _clock(summary, "evaluate_before"):
+                    display.stage(f"evaluating {len(materials.data.eval):,} held-out prompts")
+                    before = trainer.evaluate()
+                trainer.save()  # a run that is stopped early can be resumed
+                display.note(f"held-out accuracy {100 * mean_accuracy(before):.1f} %" if before else "no held-out prompts")
+            else:
+                rows = read_evaluations(run_dir)
+                before = [row for row in rows if row.step == rows[0].step]
+            with _clock(summary, "training"):
+                display.stage(f"training: up to {config.train.steps} iterations")
+                trainer.run(stop)
+            summary.steps, summary.generated_tokens = trainer.progress.step, trainer.progress.generated_tokens
+            summary.finished = trainer.is_done
+            if not trainer.is_done:
+                display.stage(f"stopped after iteration {trainer.progress.step}. Resume with:  rlcs train --resume {run_dir}")
+                return summary
+            with _clock(summary, "evaluate_after"):
+                display.stage("evaluating")
+                after = trainer.evaluate()
+            if before:
+                summary.accuracy_before, summary.accuracy_after = mean_accuracy(before), mean_accuracy(after)
+                display.evaluation(before, after)
+        except KeyboardInterrupt:
+            display.stage(f"stopped at once. Resume from the last checkpoint with:  rlcs train --resume {run_dir}")
+            raise
+        finally:
+            trainer.close()
+    summary.write(run_dir)
+    display.stage(f"done: {summary.steps} iterations, {summary.generated_tokens:,} generated tokens; the run is in {run_dir}")
+    return summary
+
+
+def _check_lengths(config: Config, policy: str, data: DataSplits) -> None:
+    trust = config.model.trust_remote_code
+    tokenizer = load_tokenizer(policy, trust_remote_code=trust)
+    check_prompt_lengths(
+        data.train + data.eval,
+        tokenizer,
+        max_prompt_length=config.rollout.max_prompt_length,
+        context_length=context_length(policy, trust_remote_code=trust),
+        max_completion_length=config.rollout.max_completion_length,
+    )
+
+
+@contextmanager
+def _whole_or_nothing(run_dir: Path) -> Iterator[None]:
+    """Make the run's folder, and remove it again if the body fails: there is nothing to resume yet."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(run_dir, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def _clock(summary: RunSummary, stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        summary.seconds[stage] = summary.seconds.get(stage, 0.0) + time.perf_counter() - start
+
+
+def cold_start(config: Config, display: Display) -> Path:
+    """Only the cold start of a run; returns the folder of the policy.
+
+    Raises:
+        ConfigError, DataError: the user's to mend; nothing was written.
+    """
+    check_before_start(config, num_cpus=available_cpus(config), num_gpus=available_gpus(config))
+    run_dir = config.run_dir
+    display.stage("loading prompts and worked solutions")
+    env, data = load_data(config)
+    examples = load_examples(config, env, data)
+    with _whole_or_nothing(run_dir):
+        (run_dir / "config.yaml").write_text(dump_config(config))
+        policy = make_policy(config, data, examples, run_dir / "policy-init")
+        _check_lengths(config, policy, data)
+        display.stage(f"cold start: {config.sft.steps} steps on {len(examples):,} worked solutions")
+        policy = teach_format(policy, examples, config, run_dir / "policy-sft", display.cold_start)
+    display.stage(f"done. Train it with:  rlcs train CONFIG model.init=null model.path={policy} sft.enabled=false")
+    return Path(policy)
+
+
+def evaluate_run(
+    run_dir: Path, display: Display, *, num_samples: int | None = None, step: int | None = None, as_json: bool = False
+) -> list[EvaluationRow]:
+    """Evaluate a checkpoint of a run on its held-out prompts, and print the table beside that of before training.
+
+    Raises:
+        CheckpointError: there is no run, or no such checkpoint.
+    """
+    config = load_run_config(run_dir)
+    checkpoint = latest_checkpoint(run_dir) if step is None else run_dir / "checkpoints" / f"step-{step:06d}"
+    if not checkpoint.is_dir():
+        kept = ", ".join(folder.name for folder in list_checkpoints(run_dir)) or "none"
+        raise CheckpointError(f"{run_dir} has no checkpoint of iteration {step}; it has: {kept}")
+    if num_samples is not None:
+        config = config.model_copy(update={"eval": config.eval.model_copy(update={"num_samples": num_samples})})
+    materials = load_materials(config)
+    if not as_json:
+        display.stage(f"evaluating {checkpoint} on {len(materials.data.eval):,} held-out prompts")
+    policy = str(checkpoint / "policy")
+    start_ray(config.cluster)
+    try:
+        tokenizer = load_tokenizer(policy, trust_remote_code=config.model.trust_remote_code)
+        rollouts = RolloutFleet(policy, config.model, config.rollout, tokenizer, seed=config.seed)
+        scoring = ScoringFleet(config.reward, materials.default_reward)
+        rollouts.start()
+        rows = evaluate(materials.data.eval, rollouts, scoring, config.eval, load_progress(checkpoint).step)
+        scoring.close()
+        rollouts.close()
+    finally:
+        stop_ray()
+    if as_json:
+        for row in rows:
+            print(json.dumps(asdict(row)))
+        return rows
+    recorded = read_evaluations(run_dir)
+    before = [row for row in recorded if row.step == recorded[0].step]
+    if num_samples in (None, before[0].num_samples) and before[0].step != rows[0].step:
+        display.evaluation(before, rows)
+    else:
+        display.evaluation(rows)
+    return rows

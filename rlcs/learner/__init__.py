@@ -1,0 +1,15 @@
+"""The learner: advantages, losses, packing and the optimizer step.
+
+| module | holds |
+|---|---|
+| `advantages` | rewards of groups to advantages of responses |
+| `losses` | policy loss, KL, importance sampling, averaging, over flat arrays of learned tokens |
+| `batching` | groups to a `Batch`; a batch to minibatches and micro-batches |
+| `packing` | the tokens of a micro-batch laid end to end, prompts shared by their responses |
+| `attention` | attention over packed tokens |
+| `forward` | log-probabilities and entropies of the learned tokens |
+| `learner` | `Learner`: model, optimizer, update, state on disk |
+| `actor` | `Learner` as a Ray actor |
+"""
+
+from __future__ import annotations

@@ -1,0 +1,181 @@
+"""From groups to a `Batch`, and from a batch to the parts of an optimizer step.
+
+A batch is cut twice: into minibatches, one optimizer step each, and each of these into micro-batches, one forward and
+backward each, under a budget of computed tokens. Sequences that start with the same prompt and stand side by side in
+the batch form a *family*: its prompt is computed once (see `rlcs.learner.packing`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlcs.types import Batch, Group
+
+
+def make_batch(groups: Sequence[Group], advantages: Sequence[NDArray[np.floating]] | NDArray[np.floating]) -> Batch:
+    """Lay the responses of `groups` end to end, each behind its prompt.
+
+    `advantages` is a list with the [G] advantages of each group, or one array [S] over all responses.
+
+    Raises:
+        ValueError: advantages, log-probabilities or loss masks do not match the responses in number.
+    """
+    responses = [(group, response) for group in groups for response in group.responses]
+    parts = [np.atleast_1d(np.asarray(part, np.float32)) for part in advantages]
+    flat: NDArray[np.float32] = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+    if len(flat) != len(responses):
+        raise ValueError(f"{len(flat)} advantages for {len(responses)} responses")
+    lengths = [len(group.prompt_ids) + len(response.token_ids) for group, response in responses]
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    total = int(offsets[-1])
+    batch = Batch(
+        token_ids=np.zeros(total, np.int64),
+        offsets=offsets,
+        loss_mask=np.zeros(total, np.bool_),
+        logprobs=np.zeros(total, np.float32),
+        advantages=np.zeros(total, np.float32),
+    )
+    for (group, response), advantage, start, end in zip(responses, flat, offsets[:-1], offsets[1:], strict=True):
+        size = len(response.token_ids)
+        if len(response.logprobs) != size or len(response.loss_mask) != size:
+            raise ValueError(
+                f"a response to prompt {group.prompt.id} has {size} tokens, {len(response.logprobs)} logprobs and "
+                f"{len(response.loss_mask)} loss mask entries"
+            )
+        first = end - size
+        mask = np.asarray(response.loss_mask, np.bool_)
+        batch.token_ids[start:first] = group.prompt_ids
+        batch.token_ids[first:end] = response.token_ids
+        if start == first:  # without a prompt nothing predicts the first token
+            mask = mask.copy()
+            mask[:1] = False
+        batch.loss_mask[first:end] = mask
+        batch.logprobs[first:end] = np.where(mask, response.logprobs, 0)
+        batch.advantages[first:end] = np.where(mask, advantage, 0)
+    return batch
+
+
+def learned_counts(batch: Batch) -> NDArray[np.int64]:
+    """[S] learned tokens of each sequence."""
+    running = np.concatenate([[0], np.cumsum(batch.loss_mask)])
+    return np.asarray(running[batch.offsets[1:]] - running[batch.offsets[:-1]], dtype=np.int64)
+
+
+def minibatches(
+    num_sequences: int, num_minibatches: int, num_groups: int | None, rng: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    """Sequence indices of each minibatch, in ascending order within it; every sequence in exactly one.
+
+    Whole groups stay together where `num_groups` divides the number of sequences, so that advantages still sum to zero
+    within a minibatch and prompts stay shared. One minibatch takes no random number.
+    """
+    if num_minibatches == 1:
+        return [np.arange(num_sequences)]
+    size = num_sequences // num_groups if num_groups and num_sequences % num_groups == 0 else 1
+    units = rng.permutation(num_sequences // size)
+    parts = []
+    for part in np.array_split(units, num_minibatches):
+        if len(part):
+            parts.append((np.sort(part)[:, None] * size + np.arange(size)).reshape(-1))
+    return parts
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Sequences that share their first `prefix` tokens, which are computed once."""
+
+    sequences: NDArray[np.int64]
+    """Indices into the batch."""
+    prefix: int
+    """Tokens shared; every sequence is longer."""
+
+
+def families(batch: Batch, sequences: NDArray[np.int64], *, share: bool = True) -> list[Family]:
+    """Runs of neighbours in `sequences` that have the same tokens before their first learned one.
+
+    Sequences without a learned token take no part in the forward and are left out. With `share` False each sequence is
+    its own family, with prefix 0.
+
+    Raises:
+        ValueError: the first token of a sequence is to be learned.
+    """
+    found: list[Family] = []
+    run: list[int] = []
+    shared: NDArray[np.int64] | None = None
+
+    def close() -> None:
+        if run and shared is not None:
+            found.append(Family(np.asarray(run, np.int64), len(shared) if share and len(run) > 1 else 0))
+
+    for sequence in sequences:
+        start, end = batch.offsets[sequence], batch.offsets[sequence + 1]
+        mask = batch.loss_mask[start:end]
+        first = int(mask.argmax()) if len(mask) else 0
+        if not len(mask) or not mask[first]:
+            continue
+        if first == 0:
+            raise ValueError(f"sequence {sequence} learns its first token, which nothing predicts; it needs a prompt")
+        prefix = batch.token_ids[start : start + first]
+        if share and shared is not None and np.array_equal(shared, prefix):
+            run.append(int(sequence))
+        else:
+            close()
+            run, shared = [int(sequence)], prefix
+    close()
+    return found
+
+
+def micro_batches(
+    batch: Batch, sequences: NDArray[np.int64], budget_tokens: int, *, share: bool = True
+) -> list[list[Family]]:
+    """Split `sequences` into micro-batches of about equal cost, each of at most `budget_tokens` computed tokens.
+
+    A family too large for the budget is split, its prompt then computed once a part; a single sequence over the budget
+    stands alone. Families are dealt longest first to the least loaded micro-batch, into as few as can hold them.
+    """
+    units: list[tuple[int, Family]] = []
+    lengths = batch.lengths
+    for family in families(batch, sequences, share=share):
+        part: list[int] = []
+        cost = family.prefix
+        for sequence in family.sequences:
+            own = int(lengths[sequence]) - family.prefix
+            if part and cost + own > budget_tokens:
+                units.append((cost, Family(np.asarray(part, np.int64), family.prefix)))
+                part, cost = [], family.prefix
+            part.append(int(sequence))
+            cost += own
+        units.append((cost, Family(np.asarray(part, np.int64), family.prefix)))
+    if not units:
+        return []
+    order = sorted(range(len(units)), key=lambda index: (-units[index][0], index))
+    bins = max(1, -(-sum(cost for cost, _ in units) // budget_tokens))
+    while True:
+        loads = np.zeros(bins, np.int64)
+        members: list[list[int]] = [[] for _ in range(bins)]
+        for index in order:
+            lightest = int(loads.argmin())
+            loads[lightest] += units[index][0]
+            members[lightest].append(index)
+        over = [m for load, m in zip(loads, members, strict=True) if load > budget_tokens and len(m) > 1]
+        if not over or bins >= len(units):
+            return [[units[index][1] for index in sorted(m)] for m in members if m]
+        bins += 1
+
+
+def padded_micro_batches(batch: Batch, sequences: NDArray[np.int64], budget_tokens: int) -> list[list[Family]]:
+    """Split `sequences`, sorted by length, into micro-batches of at most `budget_tokens` cells, padding included."""
+    singles = families(batch, sequences, share=False)
+    singles.sort(key=lambda family: int(batch.lengths[family.sequences[0]]))
+    parts: list[list[Family]] = []
+    for family in singles:
+        width = int(batch.lengths[family.sequences[0]])
+        if parts and (len(parts[-1]) + 1) * width <= budget_tokens:
+            parts[-1].append(family)
+        else:
+            parts.append([family])
+    return parts

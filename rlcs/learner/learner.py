@@ -1,0 +1,354 @@
+"""The learner: a policy, its optimizer, and the update from a batch.
+
+One call of `update` is one iteration: `num_iterations` passes over the batch, `num_minibatches` optimizer steps a pass,
+each step the exact gradient of the loss of its minibatch, summed over micro-batches. Weights and optimizer are float32;
+with `dtype="bfloat16"` the forward runs under autocast and weights leave as bfloat16.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlcs.config import LearnerConfig
+from rlcs.errors import CheckpointError, RLCSError
+from rlcs.learner import attention
+from rlcs.learner.batching import Family, learned_counts, micro_batches, minibatches, padded_micro_batches
+from rlcs.learner.forward import learned_logprobs
+from rlcs.learner.losses import policy_loss, sequence_weights
+from rlcs.learner.metrics import TokenMetrics
+from rlcs.learner.model import load_model, named_weights, quiet
+from rlcs.learner.schedule import learning_rate
+from rlcs.types import Batch
+
+if TYPE_CHECKING:
+    import torch
+
+STATE_VERSION = 1
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class Learner:
+    """A policy that learns from batches. Not thread-safe; sets the process's number of compute threads."""
+
+    def __init__(
+        self,
+        model_path: str,
+        config: LearnerConfig,
+        *,
+        dtype: Literal["float32", "bfloat16"] = "float32",
+        seed: int = 0,
+        max_completion_length: int = 256,
+        temperature: float = 1.0,
+        total_steps: int = 0,
+        trust_remote_code: bool = False,
+    ) -> None:
+        """Load the policy in `model_path`; it is also the reference where `config.beta` > 0.
+
+        Raises:
+            DataError: no causal language model can be loaded from `model_path`.
+            ConfigError: the model has a feature that the learner does not support.
+        """
+        import torch
+
+        torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
+        torch.manual_seed(seed)
+        self.config = config
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._dtype = getattr(torch, dtype)
+        self._seed = seed
+        self._max_completion_length = max_completion_length
+        self._temperature = temperature
+        self._total_steps = total_steps
+        self._model_path = model_path
+        self._trust_remote_code = trust_remote_code
+        self._updates = 0
+        self._skipped = 0
+        self._skipped_in_a_row = 0
+
+        load = {"layout": config.layout, "device": self.device, "trust_remote_code": trust_remote_code}
+        self.model: Any = load_model(model_path, **load)  # type: ignore[arg-type]
+        self._reference: Any = None
+        if config.beta:
+            self._reference = load_model(model_path, **load).requires_grad_(False)  # type: ignore[arg-type]
+        if config.gradient_checkpointing:
+            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+            self.model.train()  # transformers recomputes in training mode only; dropout is off
+        decayed = [p for p in self.model.parameters() if p.requires_grad and p.dim() > 1]
+        others = [p for p in self.model.parameters() if p.requires_grad and p.dim() <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": decayed, "weight_decay": config.weight_decay},
+                # As TRL and transformers do: norms and biases are not decayed.
+                {"params": others, "weight_decay": 0.0},
+            ],
+            lr=config.learning_rate,
+            betas=(config.adam_beta1, config.adam_beta2),
+            fused=True,
+        )
+
+    @property
+    def updates(self) -> int:
+        """Number of updates made."""
+        return self._updates
+
+    def update(self, batch: Batch, num_groups: int | None = None) -> dict[str, float]:
+        """Learn from a batch; returns metrics named `learner/...`, averaged over learned tokens and optimizer steps.
+
+        `num_groups`, where it divides the number of sequences, keeps groups whole when minibatches are drawn. A batch
+        without a learned token changes nothing. Optimizer steps whose gradient is not finite are skipped and counted.
+
+        Raises:
+            RLCSError: `max_skipped_steps` steps in a row were skipped.
+        """
+        started = time.perf_counter()
+        config = self.config
+        rate = learning_rate(
+            config.learning_rate,
+            self._updates,
+            warmup_steps=config.warmup_steps,
+            total_steps=self._total_steps,
+            schedule=config.lr_scheduler_type,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        # One step from the sampling policy: its log-probabilities are those of the step's own forward.
+        one_step = config.num_iterations * config.num_minibatches == 1
+        old = None if one_step else self.logprobs(batch)
+        reference = self._logprobs_of(self._reference, batch) if config.beta else None
+
+        tokens = TokenMetrics()
+        losses: list[float] = []
+        norms: list[float] = []
+        rng = np.random.default_rng([self._seed, self._updates])
+        for _ in range(config.num_iterations):
+            for sequences in minibatches(batch.num_sequences, config.num_minibatches, num_groups, rng):
+                loss, norm = self._step(batch, sequences, old, reference, tokens)
+                losses.append(loss)
+                norms.append(norm)
+        self._updates += 1
+        seconds = time.perf_counter() - started
+        finite = [norm for norm in norms if np.isfinite(norm)]
+        metrics = {
+            "loss": float(np.mean(losses)) if losses else 0.0,
+            "grad_norm": float(np.mean(finite)) if finite else 0.0,
+            "learning_rate": rate,
+            **tokens.means(),
+            "skipped_steps": float(self._skipped),
+            "optimizer_steps": float(len(finite)),
+            "learned_tokens": float(batch.loss_mask.sum()),
+            "sequences": float(batch.num_sequences),
+            "seconds": seconds,
+            "tokens_per_second": float(batch.loss_mask.sum()) / seconds,
+        }
+        return {f"learner/{name}": value for name, value in metrics.items()}
+
+    def _step(
+        self,
+        batch: Batch,
+        sequences: NDArray[np.int64],
+        old: NDArray[np.float32] | None,
+        reference: NDArray[np.float32] | None,
+        tokens: TokenMetrics,
+    ) -> tuple[float, float]:
+        """One optimizer step on the loss of `sequences`; returns the loss and the norm of its gradient."""
+        import torch
+
+        loss = self._accumulate(batch, sequences, old, reference, tokens)
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        if not parameters:
+            return 0.0, 0.0
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
+        size = float(norm)
+        if np.isfinite(size):
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.config.max_grad_norm, norm)
+            self.optimizer.step()
+            self._skipped_in_a_row = 0
+        else:
+            self._skipped += 1
+            self._skipped_in_a_row += 1
+        self.optimizer.zero_grad(set_to_none=True)
+        if self._skipped_in_a_row >= self.config.max_skipped_steps:
+            raise RLCSError(
+                f"learner: the gradients of {self._skipped_in_a_row} steps in a row were not finite; go back to an "
+                "earlier checkpoint with a lower learner.learning_rate"
+            )
+        return loss, size
+
+    def _accumulate(
+        self,
+        batch: Batch,
+        sequences: NDArray[np.int64],
+        old: NDArray[np.float32] | None,
+        reference: NDArray[np.float32] | None,
+        tokens: TokenMetrics,
+    ) -> float:
+        """Add the gradient of the loss of `sequences` to the parameters; returns the loss."""
+        import torch
+
+        config = self.config
+        weights = np.zeros(batch.num_sequences, np.float32)
+        weights[sequences] = sequence_weights(
+            learned_counts(batch)[sequences], config.loss_type, self._max_completion_length
+        )
+        total = torch.zeros((), device=self.device)
+        for families in self._micro_batches(batch, sequences):
+            with self._autocast():
+                logprobs, entropies, index, owners = learned_logprobs(
+                    self.model, batch, families, temperature=self._temperature
+                )
+            assert entropies is not None
+            sampled = self._tensor(batch.logprobs[index])
+            token_loss = policy_loss(
+                logprobs,
+                self._tensor(batch.advantages[index]),
+                old_logprobs=None if old is None else self._tensor(old[index]),
+                sampled_logprobs=sampled if config.importance_sampling_correction else None,
+                reference_logprobs=None if reference is None else self._tensor(reference[index]),
+                epsilon=config.epsilon,
+                epsilon_high=config.epsilon_high,
+                beta=config.beta,
+                use_bias_correction_kl=config.use_bias_correction_kl,
+                importance_sampling_cap=config.importance_sampling_cap,
+            )
+            loss = (token_loss.loss * self._tensor(weights[owners])).sum()
+            loss.backward()
+            total += loss.detach()
+            tokens.add(token_loss, logprobs.detach(), sampled, entropies)
+        return float(total)
+
+    def logprobs(self, batch: Batch) -> NDArray[np.float32]:
+        """[N] log-probabilities of the learned tokens under the policy as it is, 0 where `loss_mask` is False."""
+        return self._logprobs_of(self.model, batch)
+
+    def _logprobs_of(self, model: Any, batch: Batch) -> NDArray[np.float32]:
+        import torch
+
+        result = np.zeros(len(batch.token_ids), np.float32)
+        with torch.no_grad(), self._autocast():
+            for families in self._micro_batches(batch, np.arange(batch.num_sequences)):
+                logprobs, _, index, _ = learned_logprobs(
+                    model, batch, families, temperature=self._temperature, entropy=False
+                )
+                result[index] = logprobs.float().cpu().numpy()
+        return result
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The policy's weights on the CPU, in the run's dtype, under Hugging Face names, tied weights once.
+
+        In float32 on a CPU these are views of the live weights: the next update changes them. Copy what must stay.
+        """
+        return {
+            name: value.to("cpu", self._dtype if value.is_floating_point() else value.dtype)
+            for name, value in named_weights(self.model).items()
+        }
+
+    def save_policy(self, folder: Path) -> None:
+        """Write the policy and its tokenizer as an ordinary Hugging Face folder, in the run's dtype."""
+        from transformers import AutoTokenizer
+
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {
+            name: value.to(self._dtype) if value.is_floating_point() else value
+            for name, value in self.model.state_dict().items()
+        }
+        with quiet():
+            self.model.save_pretrained(folder, state_dict=state)
+        # save_pretrained writes down the type of the live weights, not of those that it was given.
+        path = folder / "config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config["dtype"] = str(self._dtype).removeprefix("torch.")
+        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        AutoTokenizer.from_pretrained(
+            self._model_path, trust_remote_code=self._trust_remote_code
+        ).save_pretrained(folder)
+
+    def save_state(self, folder: Path) -> None:
+        """Write what `load_state` needs to go on bit by bit: float32 weights, optimizer moments, counters."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(self._own_weights(), folder / "weights.safetensors")
+        moments = {}
+        steps = {}
+        for name, parameter in self.model.named_parameters():
+            state = self.optimizer.state.get(parameter)
+            if state:
+                for moment in MOMENTS:
+                    moments[f"{moment}.{name}"] = state[moment].contiguous()
+                steps[name] = float(state["step"])
+        save_file(moments, folder / "optimizer.safetensors")
+        content = {
+            "version": STATE_VERSION,
+            "updates": self._updates,
+            "skipped": self._skipped,
+            "skipped_in_a_row": self._skipped_in_a_row,
+            "steps": steps,
+        }
+        (folder / "learner.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+    def load_state(self, folder: Path) -> None:
+        """Go on from what `save_state` wrote.
+
+        Raises:
+            CheckpointError: a file is missing or damaged, or is of another model or version.
+        """
+        import torch
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            content = json.loads((folder / "learner.json").read_text(encoding="utf-8"))
+            weights = load_file(folder / "weights.safetensors", device=str(self.device))
+            moments = load_file(folder / "optimizer.safetensors", device=str(self.device))
+        except (OSError, ValueError, SafetensorError) as error:
+            raise CheckpointError(f"{folder}: the learner's state cannot be read ({error})") from error
+        if content.get("version") != STATE_VERSION:
+            raise CheckpointError(f"{folder}: learner state of version {content.get('version')}, not {STATE_VERSION}")
+        own = self._own_weights()
+        shapes = {name: value.shape for name, value in weights.items()}
+        if shapes != {name: value.shape for name, value in own.items()}:
+            raise CheckpointError(f"{folder}: the learner's state is of another model than {self._model_path}")
+        with torch.no_grad():
+            for name, value in own.items():
+                value.copy_(weights[name])
+        self.optimizer.state.clear()
+        for name, parameter in self.model.named_parameters():
+            if name in content["steps"]:
+                self.optimizer.state[parameter] = {
+                    "step": torch.tensor(content["steps"][name], dtype=torch.float32, device=self.device),
+                    **{moment: moments[f"{moment}.{name}"].clone() for moment in MOMENTS},
+                }
+        self._updates = int(content["updates"])
+        self._skipped = int(content["skipped"])
+        self._skipped_in_a_row = int(content["skipped_in_a_row"])
+
+    def _own_weights(self) -> dict[str, torch.Tensor]:
+        """Parameters and persistent buffers by the model's own names, tied weights once; not copied."""
+        parameters = {name: value.detach() for name, value in self.model.named_parameters()}
+        known = set(self.model.state_dict())
+        return parameters | {name: value for name, value in self.model.named_buffers() if name in known}
+
+    def _micro_batches(self, batch: Batch, sequences: NDArray[np.int64]) -> Sequence[Sequence[Family]]:
+        split = micro_batches if self.model.config._attn_implementation == attention.NAME else padded_micro_batches
+        return split(batch, sequences, self.config.tokens_per_micro_batch)
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        import torch
+
+        if self._dtype == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self._dtype)
+
+    def _tensor(self, values: NDArray[np.float32]) -> torch.Tensor:
+        import torch
+
+        return torch.from_numpy(values).to(self.device, non_blocking=True)

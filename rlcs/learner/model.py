@@ -1,0 +1,85 @@
+"""The policy as the learner holds it: loaded in float32, with packed attention where the model allows it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal
+
+from rlcs.errors import ConfigError, DataError
+from rlcs.learner import attention
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+logger = logging.getLogger(__name__)
+
+SCALED_LOGITS = ("logit_scale", "logits_scaling", "final_logit_softcapping")
+"""Settings of models that change logits after the head, which the learner's own head does not do."""
+
+
+def load_model(
+    path: str, *, layout: Literal["packed", "padded"], device: torch.device, trust_remote_code: bool = False
+) -> PreTrainedModel:
+    """The causal language model of a folder or hub name, in float32, without dropout, on `device`.
+
+    Raises:
+        DataError: the folder holds no causal language model that transformers can load.
+        ConfigError: the model changes its logits after the head.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with quiet():
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                path, dtype=torch.float32, trust_remote_code=trust_remote_code, attn_implementation="sdpa"
+            )
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(f"model {path}: transformers cannot load it as a causal language model ({reason})") from error
+    for name in SCALED_LOGITS:
+        if getattr(model.config.get_text_config(), name, None) not in (None, 1.0):
+            raise ConfigError(f"model {path}: its config sets {name}, which the learner does not support")
+    if layout == "packed":
+        if getattr(model, "_supports_attention_backend", False):
+            attention.register()
+            model.set_attn_implementation(attention.NAME)
+        else:
+            logger.warning("model %s: its attention cannot be packed; the learner pads rows instead", path)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.0
+    return model.to(device).eval()  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """transformers without progress bars, for reading and writing models inside a run."""
+    from transformers.utils import logging as transformers_logging
+
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
+def named_weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Weights and persistent buffers under the names of a Hugging Face folder, tied weights once, not copied."""
+    from transformers.core_model_loading import revert_weight_conversion
+
+    seen: dict[int, str] = {}
+    weights = {}
+    for name, value in model.state_dict().items():
+        if value.data_ptr() in seen and value.numel():
+            continue
+        seen[value.data_ptr()] = name
+        weights[name] = value.detach()
+    return dict(revert_weight_conversion(model, weights))

@@ -1,0 +1,163 @@
+"""Checks that need the machine, made before anything starts: folders, files, the cluster, the length of prompts.
+
+Checks that need nothing but the numbers are validators in `rlcs.config`; rewards, curricula and environments are checked
+where they are loaded. Nothing here imports Ray, vLLM or torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlcs.config import Config
+from rlcs.data import describe
+from rlcs.data_files import check_exists
+from rlcs.errors import ConfigError, DataError
+from rlcs.models import check_model_folder
+from rlcs.types import Prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_CHUNK = 256
+"""Prompts tokenized at once."""
+
+
+def check_before_start(config: Config, *, num_cpus: float, num_gpus: float) -> None:
+    """Check that a new run could start on a cluster of `num_cpus` CPUs and `num_gpus` GPUs.
+
+    Raises:
+        ConfigError: the run's folder exists already or cannot be made; the actors need more than the cluster has; the
+            model's context is too short.
+        DataError: the model's folder or a data file is missing or incomplete.
+    """
+    _check_run_folder(config)
+    check_model_folder(config.model)
+    _check_context(config)
+    for key, name in (
+        ("data.train", config.data.train),
+        ("data.eval", config.data.eval),
+        ("sft.solutions", config.sft.solutions if config.sft.enabled else None),
+    ):
+        if name is not None:
+            check_exists(name, key)
+    _check_cluster(config, num_cpus, num_gpus)
+
+
+def check_prompt_lengths(
+    prompts: Sequence[Prompt],
+    tokenizer: PreTrainedTokenizerBase,
+    max_prompt_length: int,
+    context_length: int | None,
+    max_completion_length: int,
+) -> None:
+    """Check that every prompt fits, in tokens of its chat template with the generation prompt.
+
+    Raises:
+        DataError: names the longest prompt that is longer than `max_prompt_length`, or whose length with
+            `max_completion_length` exceeds `context_length` (None: not known), and says how many there are; or names the
+            prompt that the chat template refuses.
+    """
+    room = max_prompt_length
+    if context_length is not None:
+        room = min(room, context_length - max_completion_length)
+    worst: tuple[int, Prompt] | None = None
+    too_long = 0
+    for prompt, length in _prompt_lengths(prompts, tokenizer):
+        if length > room:
+            too_long += 1
+            if worst is None or length > worst[0]:
+                worst = (length, prompt)
+    if worst is None:
+        return
+    length, prompt = worst
+    others = f"; {too_long} prompts are too long" if too_long > 1 else ""
+    if length > max_prompt_length:
+        limit = f"more than rollout.max_prompt_length ({max_prompt_length})"
+        advice = "raise it, or take such prompts out of the data"
+    else:
+        limit = (
+            f"and with rollout.max_completion_length ({max_completion_length}) {length + max_completion_length}, "
+            f"more than the model's context ({context_length})"
+        )
+        advice = "lower rollout.max_completion_length, or take such prompts out of the data"
+    raise DataError(f"prompt {describe(prompt)} has {length} tokens, {limit}: {advice}{others}")
+
+
+def _prompt_lengths(prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[Prompt, int]]:
+    for start in range(0, len(prompts), _CHUNK):
+        chunk = prompts[start : start + _CHUNK]
+        texts = [_render(prompt, tokenizer) for prompt in chunk]
+        # The template writes the special tokens itself, as apply_chat_template takes it too.
+        encoded: Any = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)
+        for prompt, ids in zip(chunk, encoded["input_ids"], strict=True):
+            yield prompt, len(ids)
+
+
+def _render(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> str:
+    try:
+        text = tokenizer.apply_chat_template(prompt.messages, add_generation_prompt=True, tokenize=False)
+    except Exception as error:  # a template is foreign code: jinja's errors, and any that its operations raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"the model's chat template refuses prompt {describe(prompt)}: {reason}") from error
+    assert isinstance(text, str)
+    return text
+
+
+def _check_run_folder(config: Config) -> None:
+    run_dir = config.run_dir
+    try:
+        if run_dir.is_dir() and any(run_dir.iterdir()):
+            raise ConfigError(
+                f"the run folder {run_dir} exists already: choose another with name=..., "
+                f"or go on with that run by `rlcs train --resume {run_dir}`"
+            )
+        if run_dir.exists() and not run_dir.is_dir():
+            raise ConfigError(f"the run folder {run_dir} is a file: choose another with name=... or output_dir=...")
+        parent = run_dir.absolute()
+        while not parent.exists() and parent != parent.parent:
+            parent = parent.parent
+    except OSError as error:
+        raise ConfigError(f"the run folder {run_dir} cannot be looked at: {error.strerror or error}") from error
+    if not parent.is_dir():
+        raise ConfigError(f"the run folder {run_dir} cannot be made: {parent} is a file; set output_dir=...")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise ConfigError(f"the run folder {run_dir} cannot be made: no right to write to {parent}; set output_dir=...")
+
+
+def _check_context(config: Config) -> None:
+    """The longest prompt and response must fit into the context that a local model folder states."""
+    if config.model.path is None:
+        return
+    path = Path(config.model.path) / "config.json"
+    if not path.is_file():
+        return
+    stated = json.loads(path.read_text(encoding="utf-8"))
+    context = stated.get("text_config", stated).get("max_position_embeddings")
+    longest = config.rollout.max_prompt_length + config.rollout.max_completion_length
+    if isinstance(context, int) and longest > context:
+        raise ConfigError(
+            f"rollout.max_prompt_length + rollout.max_completion_length ({longest}) is more than the context of "
+            f"{config.model.path} ({context}): lower one of them"
+        )
+
+
+def _check_cluster(config: Config, num_cpus: float, num_gpus: float) -> None:
+    rollout, learner, reward = config.rollout, config.learner, config.reward
+    cpus = rollout.num_engines * rollout.cpus_per_engine + learner.cpus + reward.num_actors * reward.cpus_per_actor
+    gpus = rollout.num_engines * rollout.gpus_per_engine + learner.gpus
+    if cpus > num_cpus + 1e-9:
+        raise ConfigError(
+            f"the actors need {cpus:g} CPUs ({rollout.num_engines} engines x {rollout.cpus_per_engine:g}, learner "
+            f"{learner.cpus:g}, {reward.num_actors} scoring actors x {reward.cpus_per_actor:g}), but the cluster has "
+            f"{num_cpus:g}: lower rollout.num_engines or rollout.cpus_per_engine"
+        )
+    if gpus > num_gpus + 1e-9:
+        raise ConfigError(
+            f"the actors need {gpus:g} GPUs ({rollout.num_engines} engines x {rollout.gpus_per_engine:g}, learner "
+            f"{learner.gpus:g}), but the cluster has {num_gpus:g}: lower rollout.num_engines, "
+            "rollout.gpus_per_engine or learner.gpus"
+        )

@@ -1,0 +1,1 @@
+"""Generation: Ray actors with one in-process vLLM engine each."""

@@ -1,0 +1,181 @@
+"""One in-process vLLM engine: continuous batching over pulled requests, and weight updates in place.
+
+The engine lives in a Ray actor (`rlcs.rollout.fleet`), but knows nothing of Ray. vLLM reads environment variables when
+it is imported: `engine_env` gives those that the process must be started with.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlcs.config import ModelConfig, RolloutConfig
+from rlcs.errors import EngineError
+from rlcs.rollout.work import SamplingSettings
+from rlcs.types import FinishReason, Response
+
+if TYPE_CHECKING:
+    from vllm.outputs import CompletionOutput
+
+_HEAD = "lm_head.weight"
+
+Take = Callable[[int], list[int]]
+"""Asks for up to so many requests more; an empty list means that there are none left."""
+
+
+def engine_env(config: RolloutConfig) -> dict[str, str]:
+    """Environment variables of an engine's process."""
+    threads = str(max(1, int(config.cpus_per_engine)))
+    return {
+        # In a Ray actor the engine core must not start a process of its own: it would need a __main__ guard.
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_CPU_KVCACHE_SPACE": str(config.cpu_kv_cache_gib),
+        # By default every engine binds itself to the same first cores.
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_NO_USAGE_STATS": "1",
+        "OMP_NUM_THREADS": threads,
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+class Engine:
+    """A vLLM engine and the tokenizer of its policy.
+
+    Raises:
+        EngineError: vLLM could not load the model.
+    """
+
+    def __init__(self, model_path: str, model: ModelConfig, config: RolloutConfig, *, max_model_len: int, seed: int):
+        from vllm import LLM
+
+        from rlcs.models import load_tokenizer
+
+        self.policy_version = 0
+        self._config = config
+        self._tokenizer = load_tokenizer(model_path, trust_remote_code=model.trust_remote_code)
+        try:
+            self._llm = LLM(
+                model_path,
+                dtype=model.dtype,
+                trust_remote_code=model.trust_remote_code,
+                tensor_parallel_size=config.tensor_parallel_size,
+                gpu_memory_utilization=config.gpu_memory_utilization,
+                enforce_eager=config.enforce_eager,
+                max_model_len=max_model_len,
+                max_num_seqs=config.max_num_seqs,
+                seed=seed,
+                # The learner computes logprobs of the tempered distribution; so must the engine.
+                logprobs_mode="processed_logprobs",
+                disable_log_stats=True,
+            )
+        except Exception as error:  # vLLM raises anything here
+            raise EngineError(f"vLLM could not load {model_path}: {first_line(error)}") from error
+        self._engine: Any = self._llm.llm_engine
+        text_config = self._engine.model_config.hf_config.get_text_config()
+        self._is_tied = bool(getattr(text_config, "tie_word_embeddings", False))
+
+    def generate(
+        self, prompts: Sequence[NDArray[np.int32]], settings: SamplingSettings, take: Take, deadline_s: float
+    ) -> list[tuple[int, list[Response]]]:
+        """Responses to those of `prompts` (token ids, [P] each) whose indices `take` hands out.
+
+        Raises:
+            EngineError: a request failed, or `deadline_s` seconds have passed.
+        """
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        params = SamplingParams(
+            n=settings.num_samples,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            max_tokens=settings.max_tokens,
+            logprobs=0,
+            flat_logprobs=True,
+            # Decoding token by token costs a fifth of the time of a small policy; whole responses are decoded at once.
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        capacity = max(1, self._config.max_num_seqs // settings.num_samples)
+        deadline = time.monotonic() + deadline_s
+        finished: list[tuple[int, list[Response]]] = []
+        num_running = 0
+        queue_is_empty = False
+        try:
+            while True:
+                if not queue_is_empty and num_running < capacity:
+                    indices = take(capacity - num_running)
+                    queue_is_empty = not indices
+                    for index in indices:
+                        self._engine.add_request(str(index), {"prompt_token_ids": prompts[index].tolist()}, params)
+                    num_running += len(indices)
+                if num_running == 0:
+                    return finished
+                for output in self._engine.step():
+                    if output.finished:
+                        num_running -= 1
+                        finished.append((int(output.request_id), self._responses(output.outputs)))
+                if time.monotonic() > deadline:
+                    raise EngineError(
+                        f"an engine did not finish within rollout.timeout_s ({self._config.timeout_s:g} s); "
+                        f"{num_running} prompts were still running: raise the limit or lower max_completion_length"
+                    )
+        except EngineError:
+            raise
+        except Exception as error:  # vLLM raises anything here
+            raise EngineError(f"vLLM failed while generating: {first_line(error)}") from error
+
+    def load_weights(self, weights: Mapping[str, Any], version: int) -> None:
+        """Put `weights` (Hugging Face names; numpy arrays or torch tensors) in place; forget all cached prefixes."""
+        import torch
+
+        tensors = [
+            (name, value if isinstance(value, torch.Tensor) else torch.from_numpy(value))
+            for name, value in weights.items()
+        ]
+        # vLLM copies tied embeddings into a head of its own, which a reload must fill again.
+        if self._is_tied and not any(name == _HEAD for name, _ in tensors):
+            tensors += [(_HEAD, value) for name, value in tensors if name.endswith("embed_tokens.weight")]
+        # `load_weights` of the live model fails on a CPU, where linear layers are repacked at load; this does not.
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(tensors)})
+        self._llm.reset_prefix_cache()
+        self.policy_version = version
+
+    def _responses(self, outputs: Sequence[CompletionOutput]) -> list[Response]:
+        eos = self._tokenizer.eos_token_id
+        ids = [list(output.token_ids) for output in outputs]
+        texts = self._tokenizer.batch_decode(
+            [tokens[:-1] if tokens and tokens[-1] == eos else tokens for tokens in ids], skip_special_tokens=False
+        )
+        responses = []
+        for output, tokens, text in zip(outputs, ids, texts, strict=True):
+            logprobs: Any = output.logprobs
+            responses.append(
+                Response(
+                    token_ids=np.asarray(tokens, dtype=np.int32),
+                    logprobs=_sampled_logprobs(logprobs, len(tokens)),
+                    loss_mask=np.ones(len(tokens), dtype=bool),
+                    text=text,
+                    finish_reason=FinishReason.LENGTH if output.finish_reason == "length" else FinishReason.STOP,
+                    policy_version=self.policy_version,
+                )
+            )
+        return responses
+
+
+def _sampled_logprobs(flat: Any, num_tokens: int) -> NDArray[np.float32]:
+    """[T] the logprob of each sampled token, which vLLM puts first at its position."""
+    if len(flat.start_indices) != num_tokens:
+        raise EngineError(f"vLLM returned {len(flat.start_indices)} logprobs for {num_tokens} tokens")
+    return np.asarray(flat.logprobs, dtype=np.float32)[np.asarray(flat.start_indices, dtype=np.int64)]
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, or its type."""
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__

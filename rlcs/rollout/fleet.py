@@ -1,0 +1,145 @@
+"""The rollout fleet: the engines as Ray actors, their common queue, and the way of the weights to them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+
+from rlcs.actors import get
+from rlcs.config import ModelConfig, RolloutConfig
+from rlcs.rollout.engine import Engine, engine_env
+from rlcs.rollout.work import LengthEstimator, SamplingSettings, WorkQueue
+from rlcs.types import Group, Prompt, Response
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_START_TIMEOUT_S = 900
+"""Loading a large model from a slow disk takes minutes."""
+
+
+class EngineActor:
+    """An `Engine` in a Ray actor."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._engine = Engine(*args, **kwargs)
+
+    def ready(self) -> bool:
+        """Returns once the engine has loaded."""
+        return True
+
+    def generate(
+        self, prompts: list[NDArray[np.int32]], settings: SamplingSettings, queue: Any, deadline_s: float
+    ) -> list[tuple[int, list[Response]]]:
+        """See `Engine.generate`; requests are pulled from the queue actor."""
+        return self._engine.generate(
+            prompts, settings, lambda most: ray.get(queue.take.remote(most)), deadline_s=deadline_s
+        )
+
+    def load_weights(self, weights: dict[str, Any], version: int) -> float:
+        """See `Engine.load_weights`; returns the seconds it took."""
+        start = time.perf_counter()
+        self._engine.load_weights(weights, version)
+        return time.perf_counter() - start
+
+
+class RolloutFleet:
+    """Engines that answer prompts; `start` must be called before the first use.
+
+    Generation sees the weights of the last `sync`.
+    """
+
+    def __init__(
+        self,
+        model_path: str,
+        model: ModelConfig,
+        config: RolloutConfig,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        seed: int,
+        max_model_len: int | None = None,
+    ) -> None:
+        self._config = config
+        self._tokenizer = tokenizer
+        self._lengths = LengthEstimator(default=config.max_completion_length / 2)
+        self._queue = ray.remote(WorkQueue).options(num_cpus=0).remote()
+        actor = ray.remote(EngineActor)
+        self._engines = [
+            actor.options(
+                num_cpus=config.cpus_per_engine,
+                num_gpus=config.gpus_per_engine,
+                runtime_env={"env_vars": engine_env(config)},
+            ).remote(
+                model_path,
+                model,
+                config,
+                max_model_len=max_model_len or config.max_prompt_length + config.max_completion_length,
+                seed=seed + 1000 * index,
+            )
+            for index in range(config.num_engines)
+        ]
+
+    def start(self) -> None:
+        """Wait until every engine has loaded. Raises EngineError if one could not."""
+        get([engine.ready.remote() for engine in self._engines], _START_TIMEOUT_S, "starting the engines")
+
+    def encode(self, prompt: Prompt) -> NDArray[np.int32]:
+        """[P] the prompt's tokens by the policy's chat template."""
+        ids = self._tokenizer.apply_chat_template(
+            prompt.messages, add_generation_prompt=True, tokenize=True, return_dict=False
+        )
+        return np.asarray(ids, dtype=np.int32)
+
+    def generate(
+        self, prompts: Sequence[Prompt], *, num_samples: int | None = None, temperature: float | None = None
+    ) -> list[Group]:
+        """A group of responses for each prompt, in the order of `prompts`.
+
+        Raises:
+            EngineError: an engine died, failed or ran past `rollout.timeout_s`.
+        """
+        if not prompts:
+            return []
+        settings = SamplingSettings(
+            num_samples=num_samples or self._config.num_generations,
+            max_tokens=self._config.max_completion_length,
+            temperature=temperature or self._config.temperature,
+            top_p=self._config.top_p,
+        )
+        prompt_ids = [self.encode(prompt) for prompt in prompts]
+        expected = [
+            len(ids) + settings.num_samples * self._lengths.estimate(prompt)
+            for prompt, ids in zip(prompts, prompt_ids, strict=True)
+        ]
+        # Engines pull through calls of their own, which Ray does not order after this one: wait for it.
+        get(self._queue.fill.remote(expected, len(self._engines)), 60, "filling the request queue")
+        shared = ray.put(prompt_ids)
+        calls = [
+            engine.generate.remote(shared, settings, self._queue, self._config.timeout_s) for engine in self._engines
+        ]
+        # Engines watch the deadline themselves; the grace covers one that hangs inside a step.
+        results = get(calls, self._config.timeout_s + 30, "generating")
+        responses = dict(pair for part in results for pair in part)
+        groups = []
+        for index, (prompt, ids) in enumerate(zip(prompts, prompt_ids, strict=True)):
+            group = Group(prompt=prompt, prompt_ids=ids, responses=responses[index])
+            self._lengths.observe(prompt, np.asarray([len(response.token_ids) for response in group.responses]))
+            groups.append(group)
+        return groups
+
+    def sync(self, weights: Any, version: int) -> float:
+        """Put new weights (a Ray reference to a dict by Hugging Face names) in place; the slowest engine's seconds."""
+        return max(
+            get([engine.load_weights.remote(weights, version) for engine in self._engines], 600, "syncing weights")
+        )
+
+    def close(self) -> None:
+        """End the engines' processes."""
+        for actor in [*self._engines, self._queue]:
+            ray.kill(actor)
+

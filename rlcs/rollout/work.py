@@ -1,0 +1,84 @@
+"""Which engine generates what: requests wait in one queue, longest first, and engines pull.
+
+Guided self-scheduling (Polychronopoulos and Kuck, 1987): a pull takes at most its share of the tokens that remain, so
+pulls shrink towards the end and a slow engine leaves work to the others. Nothing here knows Ray or vLLM.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlcs.types import Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingSettings:
+    """How responses are sampled."""
+
+    num_samples: int
+    """Responses a prompt."""
+    max_tokens: int
+    """Longest response, in tokens."""
+    temperature: float
+    top_p: float
+
+
+class WorkQueue:
+    """Hands out the indices of requests, the longest expected first."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[int, float]] = deque()
+        self._remaining_tokens = 0.0
+        self._num_engines = 1
+
+    def fill(self, expected_tokens: Sequence[float], num_engines: int) -> None:
+        """Replace the queue by requests 0 to n - 1 with their expected cost in tokens."""
+        order = sorted(range(len(expected_tokens)), key=lambda index: -expected_tokens[index])
+        self._waiting = deque((index, float(expected_tokens[index])) for index in order)
+        self._remaining_tokens = float(sum(expected_tokens))
+        self._num_engines = num_engines
+
+    def take(self, most: int) -> list[int]:
+        """Up to `most` requests, one at least if any waits; an empty list means that the queue is empty."""
+        share = self._remaining_tokens / self._num_engines
+        taken: list[int] = []
+        tokens = 0.0
+        while self._waiting and len(taken) < most:
+            cost = self._waiting[0][1]
+            if taken and tokens + cost > share:
+                break
+            index, _ = self._waiting.popleft()
+            taken.append(index)
+            tokens += cost
+        self._remaining_tokens -= tokens
+        return taken
+
+
+class LengthEstimator:
+    """Expected response length of a prompt: a moving average for each domain and tier.
+
+    A cell that was never seen is expected to be as long as the mean of the others, or `default` tokens.
+    """
+
+    def __init__(self, default: float, ema: float = 0.7) -> None:
+        self._default = default
+        self._ema = ema
+        self._means: dict[tuple[str, int | None], float] = {}
+
+    def estimate(self, prompt: Prompt) -> float:
+        """Tokens that a response to `prompt` is expected to have."""
+        known = self._means.get((prompt.domain, prompt.tier))
+        if known is not None:
+            return known
+        return float(np.mean(list(self._means.values()))) if self._means else self._default
+
+    def observe(self, prompt: Prompt, lengths: NDArray[np.int64]) -> None:
+        """Learn from the response lengths [G] of one group."""
+        cell = (prompt.domain, prompt.tier)
+        mean = float(lengths.mean())
+        self._means[cell] = self._ema * self._means.get(cell, mean) + (1 - self._ema) * mean

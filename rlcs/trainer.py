@@ -1,0 +1,246 @@
+"""The loop: curriculum, rollouts, rewards, selection, update, sync.
+
+GLM-4.1V-Thinking (arXiv 2507.01006), section 5. One iteration is `Trainer.iterate`, and everything it calls is a room of
+its own. All actors are started by `Trainer.start` and ended by `Trainer.close`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlcs.actors import get, start_ray, stop_ray
+from rlcs.checkpoint import Progress, load_arrays, load_progress, save_checkpoint
+from rlcs.config import Config
+from rlcs.curricula.base import Curriculum, Observation
+from rlcs.curricula.selection import select_balanced
+from rlcs.data import DataSplits
+from rlcs.evaluation import evaluate
+from rlcs.interrupt import StopRequest
+from rlcs.learner.actor import LearnerActor
+from rlcs.learner.advantages import group_relative
+from rlcs.learner.batching import make_batch
+from rlcs.models import load_tokenizer
+from rlcs.progress import Display
+from rlcs.rollout.fleet import RolloutFleet
+from rlcs.runlog import EvaluationRow, RunLog
+from rlcs.scoring import ScoringFleet
+from rlcs.types import Group
+
+_UPDATE_TIMEOUT_S = 3600.0
+
+
+class Trainer:
+    """Trains one policy. Use: `start()`, then `run()`, at last `close()`."""
+
+    def __init__(
+        self,
+        config: Config,
+        run_dir: Path,
+        data: DataSplits,
+        curriculum: Curriculum,
+        policy: str,
+        default_reward: str,
+        display: Display,
+        checkpoint: Path | None = None,
+    ) -> None:
+        self.config = config
+        self.run_dir = run_dir
+        self.data = data
+        self.progress = Progress()
+        self._curriculum = curriculum
+        self._policy = policy
+        self._default_reward = default_reward
+        self._display = display
+        self._checkpoint = checkpoint
+        self._times: dict[str, float] = defaultdict(float)
+        self._runlog: RunLog | None = None
+        self._rollouts: RolloutFleet | None = None
+        self._scoring: ScoringFleet | None = None
+
+    def start(self) -> None:
+        """Start Ray and the three fleets, and bring them to the state of the checkpoint if there is one."""
+        config = self.config
+        start_ray(config.cluster)
+        self._tokenizer = load_tokenizer(self._policy, trust_remote_code=config.model.trust_remote_code)
+        self._rollouts = RolloutFleet(self._policy, config.model, config.rollout, self._tokenizer, seed=config.seed)
+        self._learner = start_learner(self._policy, config)
+        self._scoring = ScoringFleet(config.reward, self._default_reward)
+        self._rollouts.start()
+        get(self._learner.ready.remote(), _UPDATE_TIMEOUT_S, "starting the learner")
+        self._runlog = RunLog(self.run_dir, config.logging, config.model_dump(mode="json"))
+        if self._checkpoint is not None:
+            self.progress = load_progress(self._checkpoint)
+            self._curriculum.load_state_dict(load_arrays(self._checkpoint / "curriculum"))
+            get(self._learner.load_state.remote(self._checkpoint / "learner"), _UPDATE_TIMEOUT_S, "loading the learner")
+            self._runlog.rewind(self.progress.step)
+
+    def run(self, stop: StopRequest) -> None:
+        """Iterate until the end, or until `stop` is requested; the state is saved either way."""
+        total = self.config.train.steps
+        saved = self.progress.step if self._checkpoint is not None else -1
+        while not (self.is_done or stop.requested):
+            metrics = self.iterate()
+            self._display.iteration(self.progress.step, total, metrics)
+            if _is_due(self.progress.step, self.config.train.save_every):
+                self.save()
+                saved = self.progress.step
+            if _is_due(self.progress.step, self.config.train.eval_every) and not self.is_done:
+                self.evaluate()
+        if saved != self.progress.step:
+            self.save()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the last iteration or the last token has been used."""
+        tokens = self.config.train.max_generated_tokens
+        return self.progress.step >= self.config.train.steps or (
+            tokens is not None and self.progress.generated_tokens >= tokens
+        )
+
+    def iterate(self) -> dict[str, float]:
+        """One iteration: draw, generate, score, observe, select, learn, sync, write."""
+        assert self._rollouts is not None and self._scoring is not None and self._runlog is not None
+        config, curriculum = self.config, self._curriculum
+        self._times.clear()
+        with self._timed("total"):
+            with self._timed("draw"):
+                rows = curriculum.draw(curriculum.num_prompts(config.train.batch_size))
+            with self._timed("generate"):
+                groups = self._rollouts.generate([self.data.train[row] for row in rows])
+            with self._timed("score"):
+                scoring = self._scoring.score(groups)
+            with self._timed("select"):
+                observation = observe(rows, groups)
+                curriculum.observe(observation)
+                kept = select_balanced(observation.pass_rates, observation.degenerate, config.train.batch_size)
+                learned = [groups[index] for index in kept]
+                rewards = [group.rewards for group in learned]
+                batch = make_batch(learned, group_relative(rewards, config.learner.scale_rewards))
+            with self._timed("learn"):
+                learning = get(self._learner.update.remote(batch, len(learned)), _UPDATE_TIMEOUT_S, "updating the policy")
+            with self._timed("sync"):
+                self._rollouts.sync(self._learner.weights.remote(), version=self.progress.step + 1)
+            with self._timed("write"):
+                self._runlog.write_rollouts(self.progress.step + 1, groups, kept)
+        self.progress.step += 1
+        self.progress.generated_tokens += sum(group.generated_tokens for group in groups)
+        self.progress.seconds += self._times["total"]
+        metrics = {
+            **rollout_metrics(groups, learned, self._times["generate"]),
+            **scoring,
+            **curriculum.metrics(),
+            **learning,
+            **{f"time/{stage}": seconds for stage, seconds in self._times.items()},
+            "progress/generated_tokens": float(self.progress.generated_tokens),
+            "progress/seconds": self.progress.seconds,
+        }
+        self._runlog.write_metrics(self.progress.step, metrics)
+        return metrics
+
+    def evaluate(self) -> list[EvaluationRow]:
+        """Evaluate the current policy on the held-out prompts; the rows are written to the run's folder."""
+        assert self._rollouts is not None and self._scoring is not None and self._runlog is not None
+        rows = evaluate(self.data.eval, self._rollouts, self._scoring, self.config.eval, self.progress.step)
+        self._runlog.write_evaluation(rows)
+        return rows
+
+    def save(self) -> Path:
+        """Write a checkpoint of the current state."""
+        return save_checkpoint(
+            self.run_dir,
+            self.progress,
+            self._curriculum.state_dict(),
+            write_policy=lambda folder: get(self._learner.save_policy.remote(folder), _UPDATE_TIMEOUT_S, "saving"),
+            write_learner=lambda folder: get(self._learner.save_state.remote(folder), _UPDATE_TIMEOUT_S, "saving"),
+            keep_last=self.config.train.keep_last,
+        )
+
+    def close(self) -> None:
+        """End the actors and Ray."""
+        if self._runlog is not None:
+            self._runlog.close()
+        if self._scoring is not None:
+            self._scoring.close()
+        if self._rollouts is not None:
+            self._rollouts.close()
+        stop_ray()
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._times[stage] += time.perf_counter() - start
+
+
+def start_learner(policy: str, config: Config) -> Any:
+    """The handle of a new learner actor."""
+    import ray
+
+    actor = ray.remote(LearnerActor).options(num_cpus=config.learner.cpus, num_gpus=config.learner.gpus)
+    return actor.remote(
+        policy,
+        config.learner,
+        dtype=config.model.dtype,
+        seed=config.seed,
+        max_completion_length=config.rollout.max_completion_length,
+        temperature=config.rollout.temperature,
+        total_steps=config.train.steps,
+        trust_remote_code=config.model.trust_remote_code,
+    )
+
+
+def observe(rows: np.ndarray[Any, np.dtype[np.int64]], groups: list[Group]) -> Observation:
+    """What a curriculum is told of the scored groups of the drawn rows [n]."""
+    return Observation(
+        rows=rows,
+        pass_rates=np.asarray([group.pass_rate for group in groups]),
+        degenerate=np.asarray([group.is_degenerate for group in groups]),
+        num_responses=np.asarray([len(group.responses) for group in groups]),
+    )
+
+
+def rollout_metrics(groups: list[Group], learned: list[Group], seconds: float) -> dict[str, float]:
+    """Reward, useful groups, lengths and speed of an iteration's rollouts.
+
+    `rollout/useful` is the share of drawn groups that are not degenerate, `rollout/useful_learned` that of the groups
+    that were learned from. `kept/tier_T` is the share of the drawn groups of tier T that were kept.
+    """
+    lengths = np.asarray([len(r.token_ids) for group in groups for r in group.responses])
+    rewards = np.concatenate([group.rewards for group in groups])
+    tokens = float(lengths.sum())
+    metrics = {
+        "reward/mean": float(rewards.mean()),
+        "reward/std": float(rewards.std()),
+        "rollout/pass_rate": float(np.mean([group.pass_rate for group in groups])),
+        "rollout/useful": float(np.mean([not group.is_degenerate for group in groups])),
+        "rollout/useful_learned": float(np.mean([not group.is_degenerate for group in learned])),
+        "rollout/groups": float(len(groups)),
+        "rollout/tokens": tokens,
+        "rollout/tokens_per_s": tokens / max(seconds, 1e-9),
+        "rollout/mean_length": float(lengths.mean()),
+        "rollout/truncated": float(
+            np.mean([r.finish_reason == "length" for group in groups for r in group.responses])
+        ),
+    }
+    for domain in sorted({group.prompt.domain for group in groups}):
+        metrics[f"reward/{domain}"] = float(
+            np.mean(np.concatenate([group.rewards for group in groups if group.prompt.domain == domain]))
+        )
+    kept = {id(group) for group in learned}
+    for tier in sorted({group.prompt.tier for group in groups if group.prompt.tier is not None}):
+        members = [group for group in groups if group.prompt.tier == tier]
+        metrics[f"kept/tier_{tier}"] = float(np.mean([id(group) in kept for group in members]))
+    return metrics
+
+
+def _is_due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rlcs.config import LearnerConfig
+from rlcs.learner.actor import LearnerActor, to_arrays, to_tensors
+from rlcs.learner.learner import Learner
+from rlcs.types import Batch
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[None]:
+    import ray
+
+    started = not ray.is_initialized()
+    if started:
+        ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    yield
+    if started:
+        ray.shutdown()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_survive_the_way_through_numpy_without_a_copy(dtype: torch.dtype) -> None:
+    weights = {"a": torch.randn(3, 4).to(dtype), "b": torch.arange(3)}
+    back = to_tensors(to_arrays(weights))
+    for name, value in weights.items():
+        assert back[name].dtype == value.dtype and torch.equal(back[name], value)
+        assert back[name].data_ptr() == value.data_ptr()
+
+
+def test_an_actor_does_as_a_learner_and_its_weights_are_views_of_shared_memory(
+    ray_cluster: None, policy_folder: Path, make_random_batch: Callable[..., Batch], tmp_path: Path
+) -> None:
+    import ray
+
+    config = LearnerConfig(threads=1, learning_rate=1e-3)
+    batch = make_random_batch()
+    local = Learner(str(policy_folder), config, seed=1)
+    expected = local.update(batch)
+    actor = ray.remote(LearnerActor).options(num_cpus=0).remote(str(policy_folder), config, seed=1)
+    try:
+        metrics = ray.get(actor.update.remote(batch), timeout=120)
+        assert metrics["learner/loss"] == pytest.approx(expected["learner/loss"], abs=1e-6)
+        arrays = ray.get(actor.weights.remote(), timeout=60)
+        assert not any(array.flags.writeable or array.flags.owndata for array in arrays.values())
+        tensors = to_tensors(arrays)
+        assert tensors.keys() == local.weights().keys()
+        for name, value in local.weights().items():
+            torch.testing.assert_close(tensors[name], value, atol=1e-6, rtol=1e-5)
+        ray.get(actor.save_state.remote(tmp_path / "state"), timeout=60)
+        ray.get(actor.save_policy.remote(tmp_path / "policy"), timeout=60)
+        local.load_state(tmp_path / "state")
+        np.testing.assert_allclose(ray.get(actor.logprobs.remote(batch)), local.logprobs(batch), atol=1e-5)
+        assert (tmp_path / "policy" / "model.safetensors").is_file()
+    finally:
+        ray.kill(actor)
