@@ -2,8 +2,8 @@
 
     python benchmarks/curriculum_scale.py [--kind posterior] [--prompts 10000000] [--domains 10]
 
-Prints median times of `draw` and `observe` of 4,096 prompts, memory of the process above the table, and the time to save
-and load the state as .npz. Made to be run with one process on two cores.
+Prints median times of `draw` and `observe` of 4,096 prompts, memory of the process above the table, and the time to
+save and load the state as .npz. Made to be run with one process on two cores.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """Rollouts that each curriculum needs until a simulated learner reaches its target accuracy.
 
-    python benchmarks/curriculum_simulator.py                      # 9 scenarios x 5 seeds, about two minutes on one core
+    python benchmarks/curriculum_simulator.py                      # 9 scenarios x 5 seeds, about a minute on a core
     python benchmarks/curriculum_simulator.py --seeds 1 --json out.json --kinds uniform,rlcs,posterior
 
-Prints a table (rollouts as a share of uniform's, geometric means last) and, with --json, everything as JSON. The learners,
-the target and the oracle are described in `rlcs.curricula.simulate`. `posterior+` is `posterior` with adaptive responses.
+Prints a table (rollouts as a share of uniform's, geometric means last) and, with --json, everything as JSON. The
+learners, the target and the oracle are described in `rlcs.curricula.simulate` and `rlcs.curricula.simulated_learner`.
+`posterior+` is `posterior` with adaptive responses.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import numpy as np
 
 from rlcs.config import CurriculumConfig
 from rlcs.curricula.adaptive import AdaptivePlan
-from rlcs.curricula.simulate import SCENARIOS, Scenario, Simulation, simulate
+from rlcs.curricula.simulate import Simulation, simulate
+from rlcs.curricula.simulated_learner import SCENARIOS, Scenario
 
 KINDS = "uniform,dapo,easy_to_hard,rlcs,beta,posterior,posterior+,oracle"
 MEASURES = ("rollouts", "steps", "tokens", "useful", "calibration_error", "brier", "distinct")

@@ -6,7 +6,8 @@ GRPO learns from a group by its sum of squares S = k (n - k) / n, k right of n r
     gain(n, k, p) = (n / (n + 1)) (p - 2 p k / n + (k / n)^2).
 
 The budget goes to the largest gains, planned a response at a time with k at its expectation as a group grows; the plan
-needs one further request to the engines. A group that is settled, all right or all wrong with p near that, gets nothing.
+needs one further request to the engines. A group that is settled, all right or all wrong with p near that, gets
+nothing.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A discounted Beta posterior a prompt: the simple alternative to the item-response filter.
 
-As in MoPPS (arXiv 2507.04632): right and wrong responses are counted a prompt, the past discounted at each new group. The prior
-is the mean pass rate of first rollouts with the prompt's domain and label. It knows nothing of progress on prompts that
-were not seen lately.
+As in MoPPS (arXiv 2507.04632): right and wrong responses are counted a prompt, the past discounted at each new group.
+The prior is the mean pass rate of first rollouts with the prompt's domain and label. It knows nothing of progress on
+prompts that were not seen lately.
 """
 
 from __future__ import annotations

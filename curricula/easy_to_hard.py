@@ -1,9 +1,9 @@
 """Staged sampling: from easy to hard, a domain at a time as it is mastered.
 
-Each domain stands at a stage, an offline tier, and draws evenly from the prompts of that tier and the easier ones; half of
-its draws come from the stage's own tier. When the moving average of the pass rate at the stage's tier is over the
-threshold, the stage goes on by one; as in AdaRFT (arXiv 2504.05520), difficulty follows success. Ungraded prompts count as
-of the middle tier. A share `exploration` goes evenly to all tiers, so that none waits for ever.
+Each domain stands at a stage, an offline tier, and draws evenly from the prompts of that tier and the easier ones; half
+of its draws come from the stage's own tier. When the moving average of the pass rate at the stage's tier is over the
+threshold, the stage goes on by one; as in AdaRFT (arXiv 2504.05520), difficulty follows success. Ungraded prompts count
+as of the middle tier. A share `exploration` goes evenly to all tiers, so that none waits for ever.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Rows parted into cells, each drawn without replacement in shuffled passes.
 
-A cell is a stretch of a pool of rows: first those that were drawn in this pass, then the fresh ones, then room to grow. A
-draw swaps random fresh rows to the front; when none is fresh the next pass begins. Draws and moves of n rows cost O(n) plus
-O(K) for K cells, whatever N is, and no Python loop runs over rows or cells.
+A cell is a stretch of a pool of rows: first those that were drawn in this pass, then the fresh ones, then room to grow.
+A draw swaps random fresh rows to the front; when none is fresh the next pass begins. Draws and moves of n rows cost
+O(n) plus O(K) for K cells, whatever N is, and no Python loop runs over rows or cells.
 
-All work is on *places*, indices into the pool. Cells own disjoint stretches, so that places sorted in ascending order are
-grouped by cell, and two sorted lists with equally many places a cell match up one to one.
+All work is on *places*, indices into the pool. Cells own disjoint stretches, so that places sorted in ascending order
+are grouped by cell, and two sorted lists with equally many places a cell match up one to one.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ Gaussian beliefs.
   those not rolled out yet. Learned from first rollouts: a label means what it has turned out to mean.
 - difficulty[i]: mean and variance, moment-matched when seen; drift is added for the iterations since.
 A change that drift does not explain (a rollback, a bad update) widens the belief about the ability first, so that it is
-followed at once. When all groups of an iteration are wrong, or all right, against all expectation (a verifier that broke),
-abilities move and difficulties stay: what was known of the prompts is there when the verifier is mended.
+followed at once. When all groups of an iteration are wrong, or all right, against all expectation (a verifier that
+broke), abilities move and difficulties stay: what was known of the prompts is there when the verifier is mended.
 
 Shapes: N prompts, D domains, L offline labels (the tiers, and ungraded), K cells, n prompts of an observation.
 """

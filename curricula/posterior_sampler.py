@@ -1,12 +1,13 @@
 """Draw what is expected to teach most, from calibrated beliefs about every prompt's pass rate.
 
-- A cell's worth is the expectation of p(1 - p) (the size of GRPO's signal), or of the chance that a group of G is useful,
-  1 - p^G - (1 - p)^G, under the estimator's belief about its members (`rlcs.curricula.posterior`).
+- A cell's worth is the expectation of p(1 - p) (the size of GRPO's signal), or of the chance that a group of G is
+  useful, 1 - p^G - (1 - p)^G, under the estimator's belief about its members (`rlcs.curricula.posterior`).
 - A domain's draws go to its cells in proportion to members x exp(worth / temperature), worth scaled to at most 1
-  (a softened choice of the best, as Gumbel noise makes it), or with `thompson` members x E[exp(worth / temperature)]: chosen
-  by a sampled pass rate. Every prompt of a cell has the same weight; within a cell, shuffled passes.
-- A share `exploration` is spread evenly over all prompts of the domain: prompts believed mastered or hopeless are checked
-  again and again, so that forgetting is seen, and none waits longer than N / (exploration x draws) iterations on average.
+  (a softened choice of the best, as Gumbel noise makes it), or with `thompson` members x E[exp(worth / temperature)]:
+  chosen by a sampled pass rate. Every prompt of a cell has the same weight; within a cell, shuffled passes.
+- A share `exploration` is spread evenly over all prompts of the domain: prompts believed mastered or hopeless are
+  checked again and again, so that forgetting is seen, and none waits longer than N / (exploration x draws) iterations
+  on average.
 - Domains keep their target mix.
 - Oversampling by the predicted useful share of the coming draw, once the predictions proved calibrated; by the moving
   average of the paper before that.

@@ -1,8 +1,8 @@
 """Gaussian beliefs about a logit: expectations, and what a few responses change.
 
-A pass rate is `floor + (1 - floor) sigmoid(x)`, x ~ N(m, v), with `floor` the chance of a reward by luck. Expectations are
-Gauss-Hermite sums with 9 nodes; updates are moment-matched on a grid of 33 points over +-4.5 standard deviations, which
-stays right where a Newton step does not: all right or all wrong under a wide prior.
+A pass rate is `floor + (1 - floor) sigmoid(x)`, x ~ N(m, v), with `floor` the chance of a reward by luck. Expectations
+are Gauss-Hermite sums with 9 nodes; updates are moment-matched on a grid of 33 points over +-4.5 standard deviations,
+which stays right where a Newton step does not: all right or all wrong under a wide prior.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ up for the middle. How it is done here:
 - A cell's preference is the same moving average of exp(-(pass rate - target)^2 / (2 temperature^2)) over its groups: an
   average of preferences, so that a cell of half easy and half impossible prompts does not pass for a middle one.
 - Within a domain cells are drawn in proportion to sqrt(number of prompts) x preference, between even prompts (a middle
-  tier of few prompts would hardly be drawn) and even tiers (it would be drawn to death); a share `exploration` goes evenly
-  to all cells that have prompts. The domains themselves keep their target mix, whatever their cells do.
+  tier of few prompts would hardly be drawn) and even tiers (it would be drawn to death); a share `exploration` goes
+  evenly to all cells that have prompts. The domains themselves keep their target mix, whatever their cells do.
 - Within a cell: shuffled passes. Oversampling: `rlcs.curricula.expansion`.
 """
 

@@ -1,7 +1,7 @@
 """What is kept a prompt: a structure of arrays, one row a training prompt, 16 bytes a row.
 
-With the table (3 bytes), the label (1 byte) and the lists of cells (`rlcs.curricula.passes`, about 12 bytes) a prompt takes
-under 40 bytes.
+With the table (3 bytes), the label (1 byte) and the lists of cells (`rlcs.curricula.passes`, about 12 bytes) a prompt
+takes under 40 bytes.
 """
 
 from __future__ import annotations

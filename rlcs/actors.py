@@ -24,6 +24,8 @@ def start_ray(config: ClusterConfig) -> None:
         return
     # Ray would otherwise hide all GPUs from actors that ask for none, and warn on each start that this will change.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # A local cluster makes a token for itself, which is well, and says so in a paragraph at each start.
+    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     address = config.address or os.environ.get("RAY_ADDRESS")
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     if address is None:

@@ -68,6 +68,7 @@ def load_materials(config: Config) -> Materials:
     Raises:
         ConfigError, DataError, RewardError: something is the user's to mend.
     """
+    _quiet_libraries()
     env, data = load_data(config)
     default_reward = env.reward if env is not None else "math"
     check_rewards(config, default_reward, data.train + data.eval)
@@ -226,6 +227,13 @@ def _check_lengths(config: Config, policy: str, data: DataSplits) -> None:
     )
 
 
+def _quiet_libraries() -> None:
+    """Loading bars of transformers would tear the display."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+
+
 @contextmanager
 def _whole_or_nothing(run_dir: Path) -> Iterator[None]:
     """Make the run's folder, and remove it again if the body fails: there is nothing to resume yet."""
@@ -255,6 +263,7 @@ def cold_start(config: Config, display: Display) -> Path:
     check_before_start(config, num_cpus=available_cpus(config), num_gpus=available_gpus(config))
     run_dir = config.run_dir
     display.stage("loading prompts and worked solutions")
+    _quiet_libraries()
     env, data = load_data(config)
     examples = load_examples(config, env, data)
     with _whole_or_nothing(run_dir):

@@ -27,7 +27,9 @@ class Display:
     """Prints stages, progress and tables. Progress bars are drawn only on a terminal."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=False, soft_wrap=True, highlight=False)
+        self.console = console or Console(highlight=False)
+        if not self.console.is_terminal:
+            self.console.width = 120  # a file or a pipe has no width of its own
         self._live = self.console.is_terminal
         self._progress: Progress | None = None
         self._task: TaskID | None = None
@@ -94,8 +96,8 @@ def evaluation_table(before: Sequence[EvaluationRow], after: Sequence[Evaluation
     """Held-out results by domain and tier: pass@1 and pass@k, before and after where there are two."""
     k = max((row.k for row in before), default=1)
     table = Table(title="Held-out accuracy (pass@1)" if after is not None else "Held-out accuracy", title_justify="left")
-    table.add_column("domain")
-    table.add_column("tier")
+    table.add_column("domain", no_wrap=True)
+    table.add_column("tier", no_wrap=True)
     table.add_column("prompts", justify="right")
     names = ("before", "after", "change", f"pass@{k} before", f"pass@{k} after") if after is not None else ("pass@1", f"pass@{k}")
     for name in names:

@@ -94,7 +94,7 @@ def train_sft(
         DataError: no example fits into `sft.max_length`.
     """
     import datasets
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, PrinterCallback
     from trl import SFTConfig, SFTTrainer
     from trl.data_utils import pack_dataset
 
@@ -135,6 +135,7 @@ def train_sft(
         processing_class=tokenizer,
         callbacks=callbacks,
     )
+    trainer.remove_callback(PrinterCallback)  # `callbacks` report instead
     result = trainer.train()
     trainer.save_model(str(output))
     tokenizer.save_pretrained(output)

@@ -259,9 +259,8 @@ def _plain_unit(unit: str) -> str:
 
 def _fraction(value: object) -> Fraction:
     """A 40-digit number as the fraction that it is."""
-    real = numeric.context().re(value)
-    sign, mantissa, exponent, _ = real._mpf_
-    return Fraction(-mantissa if sign else mantissa) * Fraction(2) ** exponent
+    sign, mantissa, exponent, _ = numeric.context().re(value)._mpf_
+    return Fraction(-int(mantissa) if sign else int(mantissa)) * Fraction(2) ** int(exponent)
 
 
 def _all(verdicts: Iterable[Verdict]) -> Verdict:

@@ -12,9 +12,9 @@ from functools import lru_cache
 from math import comb, factorial
 
 from rlcs.rewards.mathtext.polynomials import (
+    IMAGINARY,
     MAX_POWER,
     ONE,
-    IMAGINARY,
     Atom,
     Monomial,
     NotExact,

@@ -163,6 +163,8 @@ class _Evaluation:
             if mp.im(first) != 0 or 0 < abs(real - mp.nint(real)) < mp.mpf(10) ** -20:
                 raise Undefined  # too near to the jump to tell the side
             return {"floor": mp.floor, "ceil": mp.ceil, "sgn": mp.sign}[name](mp.re(first))
+        if name == "binom" and all(abs(value) <= 2 * MAX_FACTORIAL for value in arguments):
+            return mp.binomial(*arguments)
         if name in ("max", "min") and all(mp.im(value) == 0 for value in arguments):
             return max(arguments) if name == "max" else min(arguments)
         raise Undefined

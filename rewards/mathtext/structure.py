@@ -92,15 +92,19 @@ def meet(response: Node, reference: Node) -> tuple[Node, Node]:
 def _bare(node: Node, other: Node) -> Node | None:
     """`node` without its variable, as an interval or as one of a list, if that is the form of `other`."""
     kind, form = node[0], other[0]
-    if kind == "rel" and node[1] == "=" and (form in VALUES or form in ("seq", "set", "matrix", "unit", "union")):
-        if node[2][0] == "sym" and not symbols_of(node[3]):
-            return node[3]
-        if node[3][0] == "sym" and not symbols_of(node[2]):
-            return node[2]
-        if not symbols_of(node) and exact_equal(node[2], node[3]):
-            return node[3]  # "2 + 3 = 5"
-    if kind == "rel" and node[1] == "in" and form in ("seq", "union", "set", "rel", "and"):
-        return node[3]
+    if kind == "rel":
+        operator: str = node[1]
+        left: Node = node[2]
+        right: Node = node[3]
+        if operator == "=" and (form in VALUES or form in ("seq", "set", "matrix", "unit", "union")):
+            if left[0] == "sym" and not symbols_of(right):
+                return right
+            if right[0] == "sym" and not symbols_of(left):
+                return left
+            if not symbols_of(node) and exact_equal(left, right):
+                return right  # "2 + 3 = 5"
+        if operator == "in" and form in ("seq", "union", "set", "rel", "and"):
+            return right
     if kind in ("rel", "and") and form in ("seq", "union"):
         return interval_of(node)
     if kind == "list" and form == "union":
@@ -109,7 +113,8 @@ def _bare(node: Node, other: Node) -> Node | None:
     if kind in VALUES and form in ("set", "list") and len(other) == 2:
         return (form, node)
     if kind == "set" and len(node) == 2 and form in VALUES:
-        return node[1]
+        item: Node = node[1]
+        return item
     return None
 
 
