@@ -63,9 +63,8 @@ def main() -> None:
         state = curriculum.state_dict()
         arrays = {k: v for k, v in state.items() if isinstance(v, np.ndarray)}
         np.savez(Path(folder) / "state.npz", **arrays)
-        print(
-            f"save              {time.perf_counter() - start:8.2f} s, {sum(a.nbytes for a in arrays.values()) / 1e6:.0f} MB"
-        )
+        megabytes = sum(a.nbytes for a in arrays.values()) / 1e6
+        print(f"save              {time.perf_counter() - start:8.2f} s, {megabytes:.0f} MB")
         start = time.perf_counter()
         with np.load(Path(folder) / "state.npz", allow_pickle=False) as loaded:
             curriculum.load_state_dict(state | {k: loaded[k] for k in loaded.files})

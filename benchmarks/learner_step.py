@@ -1,6 +1,6 @@
 """Samples a second of an optimizer step: our learner against TRL's GRPOTrainer, same model, same batch, same threads.
 
-    python benchmarks/learner_step.py [--groups 12] [--size 8] [--threads 1] [--clock cpu] [--repeats 2] [--json FILE]
+    python benchmarks/learner_step.py [--groups 8] [--size 8] [--threads 1] [--clock cpu] [--repeats 2] [--json FILE]
 
 Two mixes of response lengths: `even` (all the same) and `skewed` (log-normal, as those of reasoning models are). TRL
 gets the batch as its own code lays it out (prompts padded left, responses right, to the longest of the batch), and the
@@ -18,6 +18,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,7 @@ def best_seconds(step: Callable[[], Any], repeats: int, clock: Callable[[], floa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--groups", type=int, default=12)
+    parser.add_argument("--groups", type=int, default=8)
     parser.add_argument("--size", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--clock", choices=["cpu", "wall"], default="cpu")
@@ -147,7 +148,8 @@ def main() -> None:
         "skewed": np.clip(rng.lognormal(np.log(50), 0.7, shape), 8, MAX_COMPLETION_LENGTH).astype(int),
     }
     advantages = rng.normal(size=shape).astype(np.float32)
-    results: dict[str, Any] = {"sequences": int(np.prod(shape)), "threads": args.threads, "clock": args.clock, "repeats": args.repeats}
+    results: dict[str, Any] = {"sequences": int(np.prod(shape))}
+    results |= {"threads": args.threads, "clock": args.clock, "repeats": args.repeats}
     with tempfile.TemporaryDirectory() as folder:
         policy = Path(folder) / "policy"
         build_tiny_policy(policy, TinyConfig(), ["one two three 4 5 6"], seed=0)
@@ -160,13 +162,13 @@ def main() -> None:
             batch = make_batch(groups, advantages)
             inputs = trl_inputs(groups, advantages)
             learner.update(batch)  # warm up
-            ours = best_seconds(lambda batch=batch: learner.update(batch), args.repeats, clock)  # type: ignore[misc]
+            ours = best_seconds(partial(learner.update, batch), args.repeats, clock)
             theirs = {
-                size: best_seconds(lambda i=inputs, s=size: trl(i, s, corrected=False), args.repeats, clock)  # type: ignore[misc]
+                size: best_seconds(partial(trl, inputs, size, corrected=False), args.repeats, clock)
                 for size in TRL_MICRO_BATCHES
             }
             best = min(theirs, key=theirs.__getitem__)
-            corrected = best_seconds(lambda i=inputs, s=best: trl(i, s, corrected=True), 1, clock)  # type: ignore[misc]
+            corrected = best_seconds(partial(trl, inputs, best, corrected=True), 1, clock)
             results[mix] = {
                 "mean_length": float(lengths.mean()),
                 "longest": int(lengths.max()),
@@ -180,7 +182,8 @@ def main() -> None:
             print(
                 f"{mix:7s} mean {figures['mean_length']:5.1f} longest {figures['longest']:3d} tokens | ours "
                 f"{figures['ours_samples_per_second']:6.1f} samples/s, TRL {figures['trl_samples_per_second']:6.1f} "
-                f"(micro-batch {best}) | step {figures['step_ratio']:.2f}x, corrected {figures['corrected_ratio']:.2f}x",
+                f"(micro-batch {best}) | step {figures['step_ratio']:.2f}x, corrected "
+                f"{figures['corrected_ratio']:.2f}x",
                 flush=True,
             )
     text = json.dumps(results, indent=1)

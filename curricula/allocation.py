@@ -41,3 +41,8 @@ def round_shares(shares: NDArray[np.float64], rng: np.random.Generator) -> NDArr
     edges = np.concatenate([[0.0], np.cumsum(part)])
     edges[edges >= edges[-1]] = total  # exact at the end, where trailing cells of no part share the edge
     return whole.astype(np.int64) + np.diff(np.floor(edges + rng.random()).astype(np.int64))
+
+
+def batches(n: int, num_rows: int) -> list[int]:
+    """A draw of n out of N rows in parts of distinct rows: all N, as often as they fit, then the rest."""
+    return [num_rows] * (n // num_rows) + ([n % num_rows] if n % num_rows else [])

@@ -150,7 +150,7 @@ class Curriculum(ABC):
         return batch_size
 
     def redraw(self, batch_size: int, num_useful: int) -> int:
-        """How many more prompts to draw in this iteration, with `num_useful` groups that have a signal so far; 0: none."""
+        """How many more prompts to draw in this iteration, `num_useful` groups with a signal being there; 0: none."""
         return 0
 
     def select(self, pass_rates: NDArray[np.float64], degenerate: NDArray[np.bool_], size: int) -> NDArray[np.int64]:
@@ -164,6 +164,13 @@ class Curriculum(ABC):
     def predict_logits(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """[n] mean and [n] variance of the belief about the logits of the pass rates, or None."""
         return None
+
+    def explain(self, row: int) -> dict[str, float]:
+        """Why a prompt is drawn or not: its history, what is believed of it, and its weight in the next draw.
+
+        `weight` is relative to the mean of all prompts: 2 is drawn twice as often as in uniform sampling.
+        """
+        return {}
 
     def metrics(self) -> dict[str, float]:
         """What to log of the last draw and observation, named `curriculum/...`."""
@@ -192,14 +199,17 @@ class Curriculum(ABC):
 
 
 def domain_mix(table: PromptTable, config: CurriculumConfig) -> NDArray[np.float64]:
-    """[D] target share of each domain: `config.domain_mix` normalised, or the shares of the data if that is empty.
+    """[D] target share of each domain: `config.domain_mix` normalised, or by `config.domain_balance` if that is empty.
+
+    A domain without prompts gets nothing.
 
     Raises:
         ConfigError: `config.domain_mix` names a domain that the data lacks, or leaves out one that it has.
     """
     if not config.domain_mix:
         counts = np.bincount(table.domains, minlength=table.num_domains).astype(np.float64)
-        return np.asarray(counts / counts.sum())
+        shares = counts ** {"data": 1.0, "sqrt": 0.5, "equal": 0.0}[config.domain_balance] * (counts > 0)
+        return np.asarray(shares / shares.sum())
     known = set(table.domain_names)
     for name in config.domain_mix:
         if name not in known:

@@ -67,7 +67,7 @@ class EasyToHard(Curriculum):
         return np.concatenate([fill(by_domain[d], shares[d], sizes[d]) for d in range(len(sizes))])
 
     def observe(self, observation: Observation) -> None:
-        """Average the pass rates at the stages; advance where the average of at least 8 groups is over the threshold."""
+        """Average the pass rates at the stages; advance where an average of at least 8 groups is over the threshold."""
         check_rows(observation.rows, len(self.table))
         cells = self._passes.cell_of[observation.rows]
         domains, tiers = cells // NUM_TIERS, cells % NUM_TIERS

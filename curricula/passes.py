@@ -54,15 +54,15 @@ class Passes:
         places = (self._start[cells] + low)[group] + offset
         rows = self._pool[places]
         self._to_front(cells, counts, places)
-        return np.concatenate([rest, rows]).astype(np.int64)
+        drawn: Ints = np.concatenate([rest, rows]).astype(np.int64)
+        return drawn
 
     def move(self, rows: Ints, cells: NDArray[np.integer[Any]]) -> None:
         """Put distinct `rows` [m] into `cells` [m]; they count as drawn in the pass of the new cell."""
         changed = self.cell_of[rows] != cells
-        rows, cells = rows[changed], cells[changed].astype(np.int64)
-        if len(rows):
-            self._remove(rows)
-            self._add(rows, cells)
+        if changed.any():
+            self._remove(rows[changed])
+            self._add(rows[changed], cells[changed].astype(np.int64))
 
     def state_dict(self) -> dict[str, Any]:
         """Arrays that `load_state_dict` takes."""
@@ -144,7 +144,7 @@ def _ranges(starts: Ints, counts: Ints) -> Ints:
     """The concatenation of `starts[i], ..., starts[i] + counts[i] - 1` for each i."""
     ends = np.cumsum(counts)
     total = int(ends[-1]) if len(ends) else 0
-    return np.arange(total) + np.repeat(starts - (ends - counts), counts)
+    return np.asarray(np.arange(total) + np.repeat(starts - (ends - counts), counts))
 
 
 def _runs(values: Ints) -> tuple[Ints, Ints, Ints]:
@@ -159,7 +159,7 @@ def _without(ascending: Ints, others: Ints) -> Ints:
     if len(others) == 0:
         return ascending
     at = np.minimum(np.searchsorted(others, ascending), len(others) - 1)
-    return ascending[others[at] != ascending]
+    return np.asarray(ascending[others[at] != ascending])
 
 
 def _choose(lengths: Ints, counts: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:

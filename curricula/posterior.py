@@ -130,9 +130,8 @@ class ItemResponse(Estimator):
         self.ability_variance = np.full(table.num_domains, 2.0)  # [D]
         self.label_mean = np.tile(np.append(-np.log(middles / (1 - middles)), 0.0), (shape[0], 1))  # [D, L] logits
         self.label_variance = np.full(shape, 1.0)  # [D, L] of label_mean
-        self.label_spread = np.tile(
-            np.append(np.full(NUM_TIERS, 1.5), 4.0), (shape[0], 1)
-        )  # [D, L] variance of prompts
+        spreads = np.append(np.full(NUM_TIERS, 1.5), 4.0)
+        self.label_spread = np.tile(spreads, (shape[0], 1))  # [D, L] variance of the prompts' difficulties
         self.label_count = np.zeros(shape)  # [D, L] first rollouts that the spread was learned from
         self._per_domain = LABELS + _NUM_BINS * len(_DEVIATIONS)
         self.num_cells = table.num_domains * self._per_domain
@@ -216,12 +215,11 @@ class ItemResponse(Estimator):
         domains = self._table.domains[rows].astype(np.int64)
         mean, variance = self._difficulty(rows)
         prior, prior_variance = self.ability.copy(), self.ability_variance + self._config.ability_drift
-        score, information = (
-            np.bincount(domains, x, minlength=len(prior))
-            for x in _score(prior[domains] - mean, variance, rates, counts, self._floors[domains])
-        )
-        jump = score / np.maximum(information, 1e-9)
-        surprise = jump**2 / (prior_variance + 1 / np.maximum(information, 1e-9))
+        scores = _score(prior[domains] - mean, variance, rates, counts, self._floors[domains])
+        pulls, informations = (np.bincount(domains, x, minlength=len(prior)).astype(np.float64) for x in scores)
+        noise = 1 / np.maximum(informations, 1e-9)
+        jump = pulls * noise
+        surprise = jump**2 / (prior_variance + noise)
         prior_variance = np.where(surprise > _SURPRISE, np.clip(jump**2, prior_variance, 4.0), prior_variance)
         for _ in range(3):
             score, information = _score(self.ability[domains] - mean, variance, rates, counts, self._floors[domains])
@@ -262,7 +260,7 @@ class ItemResponse(Estimator):
         """A step of expectation-maximisation on the variance of difficulties within a label."""
         flat = at[0] * LABELS + at[1]
         size, shape = self.label_mean.size, self.label_mean.shape
-        count = np.bincount(flat, minlength=size).reshape(shape)
+        count = np.bincount(flat, minlength=size).reshape(shape).astype(np.float64)
         square = np.bincount(flat, (mean - self.label_mean[at]) ** 2 + variance, minlength=size).reshape(shape)
         self.label_count = np.minimum(self.label_count + count, 500)
         rate = count / (self.label_count + 20)

@@ -5,9 +5,9 @@
 - A domain's draws go to its cells in proportion to members x exp(worth / temperature), worth scaled to at most 1
   (a softened choice of the best, as Gumbel noise makes it), or with `thompson` members x E[exp(worth / temperature)]:
   chosen by a sampled pass rate. Every prompt of a cell has the same weight; within a cell, shuffled passes.
-- A share `exploration` is spread evenly over all prompts of the domain: prompts believed mastered or hopeless are
-  checked again and again, so that forgetting is seen, and none waits longer than N / (exploration x draws) iterations
-  on average.
+- A share `exploration` goes round all prompts of the domain in a fixed random order (`rlcs.curricula.sweep`): prompts
+  believed mastered or hopeless are checked again and again, so that forgetting is seen, and none waits longer than
+  N / (exploration x draws) iterations.
 - Domains keep their target mix.
 - Oversampling by the predicted useful share of the coming draw, once the predictions proved calibrated; by the moving
   average of the paper before that.
@@ -21,16 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlcs.config import CurriculumConfig
-from rlcs.curricula.allocation import fill
+from rlcs.curricula.allocation import batches, fill, round_shares
 from rlcs.curricula.base import Curriculum, Observation, PromptTable, check_rows
 from rlcs.curricula.discounted_beta import DiscountedBeta
 from rlcs.curricula.expansion import Expansion
 from rlcs.curricula.passes import Passes
 from rlcs.curricula.posterior import Estimator, ItemResponse
-from rlcs.curricula.quadrature import Floats, expect
+from rlcs.curricula.quadrature import Floats, expect, sigmoid
 from rlcs.curricula.state import PromptState
+from rlcs.curricula.sweep import Sweep
 from rlcs.curricula.tally import count, rate_metrics, share_metrics
-from rlcs.curricula.uniform import draw_from_passes
 
 ESTIMATORS: dict[str, type[Estimator]] = {"item_response": ItemResponse, "beta": DiscountedBeta}
 
@@ -45,6 +45,7 @@ class Posterior(Curriculum):
         self.estimator = ESTIMATORS[config.estimator](table, config, self.state)
         self._passes = Passes(self.estimator.cells(np.arange(len(table))), self.estimator.num_cells)
         self._expansion = Expansion(ema=config.ema, maximum=config.max_expansion if config.expansion else 1.0)
+        self._sweep = Sweep(table.domains, table.num_domains, seed)
         self._group_size = 8.0  # moving average of what is observed
         self._gap = 0.0  # moving average of predicted - observed pass rate
         self._brier = -1.0  # none yet
@@ -54,24 +55,18 @@ class Posterior(Curriculum):
 
     @property
     def cell_weights(self) -> Floats:
-        """[K] intended share of the next draw of each cell; sums to 1."""
-        config = self.config
+        """[D, cells] intended share of each cell in its domain's draws, the exploring ones aside; rows sum to 1."""
+        softness = self.config.utility_temperature
         sizes = self._passes.sizes.astype(np.float64)
         weights = np.zeros(len(sizes))
         live = np.flatnonzero(sizes)
         means, variances = (x[live] for x in self.estimator.cell_logits())
-        if config.thompson:
-            weights[live] = expect(
-                lambda p: np.exp((self._worth(p) - 1) / config.utility_temperature), means, variances
-            )
+        if self.config.thompson:
+            weights[live] = expect(lambda p: np.exp((self._worth(p) - 1) / softness), means, variances)
         else:
-            weights[live] = np.exp((expect(self._worth, means, variances) - 1) / config.utility_temperature)
+            weights[live] = np.exp((expect(self._worth, means, variances) - 1) / softness)
         by_domain = (sizes * np.maximum(weights, 1e-300)).reshape(self.table.num_domains, -1)
-        by_domain /= by_domain.sum(axis=1, keepdims=True)
-        members = sizes.reshape(by_domain.shape)
-        floor = members / members.sum(axis=1, keepdims=True)
-        by_domain = (1 - config.exploration) * by_domain + config.exploration * floor
-        return np.asarray((self.domain_mix[:, None] * by_domain).ravel())
+        return np.asarray(by_domain / by_domain.sum(axis=1, keepdims=True))
 
     def _worth(self, p: Floats) -> Floats:
         """What a prompt with pass rate p (luck aside) teaches, at most 1."""
@@ -81,16 +76,25 @@ class Posterior(Curriculum):
 
     def draw(self, n: int) -> NDArray[np.int64]:
         """See `Curriculum.draw`."""
-        rows = draw_from_passes(self._passes, self._shares, n, self.rng)
+        if n < 1:
+            raise ValueError(f"draw: {n} prompts were asked for; ask for at least 1")
+        parts = []
+        for take in batches(n, len(self.table)):
+            shares = self.draw_shares(take)
+            counts = round_shares(shares.ravel(), self.rng).reshape(shares.shape)
+            chosen = self._passes.draw(counts[:, :-1].ravel(), self.rng)
+            parts.append(self.rng.permutation(np.concatenate([chosen, self._sweep.take(counts[:, -1], chosen)])))
+        rows: NDArray[np.int64] = np.concatenate(parts)
         self._drawn = count(self.table, rows)
         return rows
 
-    def _shares(self, n: int) -> Floats:
-        """[K] expected draws of each cell in a draw of n, none above the cell's size."""
+    def draw_shares(self, n: int) -> Floats:
+        """[D, cells + 1] expected draws of each cell in a draw of n <= N, none above its size; last, by exploration."""
         sizes = self._passes.sizes.reshape(self.table.num_domains, -1).astype(np.float64)
-        weights = self.cell_weights.reshape(sizes.shape)
-        by_domain = fill(n, self.domain_mix, sizes.sum(axis=1))
-        return np.concatenate([fill(by_domain[d], weights[d], sizes[d]) for d in range(len(sizes))])
+        by_domain = fill(n, self.domain_mix, sizes.sum(axis=1))  # [D]
+        explored = self.config.exploration * by_domain
+        chosen = [fill(*x) for x in zip(by_domain - explored, self.cell_weights, sizes, strict=True)]
+        return np.concatenate([np.stack(chosen), explored[:, None]], axis=1)
 
     def observe(self, observation: Observation) -> None:
         """Score the predictions, update the beliefs, move prompts to their new cells."""
@@ -101,7 +105,7 @@ class Posterior(Curriculum):
         self._expansion.observe(observation.degenerate)
         self._score_predictions(observation)
         unique, inverse = np.unique(rows, return_inverse=True)
-        right = np.bincount(inverse, observation.pass_rates * counts)
+        right = np.bincount(inverse, observation.pass_rates * counts).astype(np.float64)
         self._rolled_out += int((self.state.times[unique] == 0).sum())
         self.state.step += 1
         self.estimator.observe(unique, right, np.bincount(inverse, counts).astype(np.int64))
@@ -142,10 +146,33 @@ class Posterior(Curriculum):
             p = floors + (1 - floors) * s
             return np.asarray(1 - p**size - (1 - p) ** size)
 
-        return float(self.cell_weights[live] @ expect(is_useful, means, variances))
+        return float(self.expected_shares.ravel()[live] @ expect(is_useful, means, variances))
+
+    @property
+    def expected_shares(self) -> Floats:
+        """[D, cells] share of the next draw that each cell gets in the mean, exploring draws included; sums to 1."""
+        sizes = self._passes.sizes.reshape(self.table.num_domains, -1)
+        explored = self.config.exploration * sizes / sizes.sum(axis=1, keepdims=True)
+        return np.asarray(self.domain_mix[:, None] * ((1 - self.config.exploration) * self.cell_weights + explored))
+
+    def explain(self, row: int) -> dict[str, float]:
+        """See `Curriculum.explain`."""
+        rows = np.asarray([row])
+        cell = int(self._passes.cell_of[row])
+        means, variances = self.estimator.row_logits(rows)
+        low, high = sigmoid(means + 1.645 * np.sqrt(variances) * np.asarray([-1.0, 1.0]))
+        return {
+            "times_rolled_out": float(self.state.times[row]),
+            "iterations_since": float(self.state.step - self.state.last_step[row]),
+            "pass_rate": float(self.estimator.predict(rows)[0]),
+            "pass_rate_low": float(low),
+            "pass_rate_high": float(high),
+            "worth": float(expect(self._worth, means, variances)[0]),
+            "weight": float(self.expected_shares.ravel()[cell] / self._passes.sizes[cell]) * len(self.table),
+        }
 
     def metrics(self) -> dict[str, float]:
-        """Quality of the predictions, share drawn by domain and offline tier, pass rates of prompts not rolled out yet."""
+        """Quality of the predictions, shares drawn, and pass rates of prompts that were not rolled out yet."""
         metrics = {
             "curriculum/expansion": self.num_prompts(1000) / 1000,
             "curriculum/predicted_useful": self.predicted_useful,
@@ -163,7 +190,7 @@ class Posterior(Curriculum):
         """See `Curriculum.state_dict`."""
         own: dict[str, Any] = {"group_size": self._group_size, "gap": self._gap, "brier": self._brier}
         own |= {"rolled_out": self._rolled_out, "drawn": self._drawn.copy()}
-        parts = (self._passes, self._expansion, self.state, self.estimator)
+        parts = (self._passes, self._sweep, self._expansion, self.state, self.estimator)
         for part in parts:
             own |= part.state_dict()
         return super().state_dict() | own
@@ -174,6 +201,7 @@ class Posterior(Curriculum):
         self.state.load_state_dict(state)
         self.estimator.load_state_dict(state)
         self._passes.load_state_dict(state)
+        self._sweep.load_state_dict(state)
         self._expansion.load_state_dict(state)
         self._rolled_out = int(state["rolled_out"])
         self._drawn = np.asarray(state["drawn"], dtype=np.int64).copy()

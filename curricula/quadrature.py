@@ -1,7 +1,7 @@
 """Gaussian beliefs about a logit: expectations, and what a few responses change.
 
 A pass rate is `floor + (1 - floor) sigmoid(x)`, x ~ N(m, v), with `floor` the chance of a reward by luck. Expectations
-are Gauss-Hermite sums with 9 nodes; updates are moment-matched on a grid of 33 points over +-4.5 standard deviations,
+are Gauss-Hermite sums with 9 nodes; updates are moment-matched on a grid of 49 points over +-6 standard deviations,
 which stays right where a Newton step does not: all right or all wrong under a wide prior.
 """
 
@@ -18,7 +18,7 @@ Ints = NDArray[np.integer[Any]]
 
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
-_GRID = np.linspace(-4.5, 4.5, 33)
+_GRID = np.linspace(-6, 6, 49)
 _LOG_PRIOR = -(_GRID**2) / 2
 
 
@@ -44,7 +44,7 @@ def update(
         floor: [n] or one, chance of a reward by luck.
     """
     deviations = np.sqrt(variances)
-    logits = means[:, None] + deviations[:, None] * _GRID  # [n, 33]
+    logits = means[:, None] + deviations[:, None] * _GRID  # [n, 49]
     floor = np.broadcast_to(np.asarray(floor, dtype=np.float64), means.shape)[:, None]
     p = np.clip(floor + (1 - floor) * sigmoid(logits), 1e-9, 1 - 1e-9)
     logs = _LOG_PRIOR + right[:, None] * np.log(p) + (counts - right)[:, None] * np.log1p(-p)

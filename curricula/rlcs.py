@@ -142,6 +142,19 @@ class RLCS(Curriculum):
         """How near the pass rates are to the target: 1 at it, falling to both sides."""
         return np.exp(-(((pass_rates - self.config.target_pass_rate) / self.config.temperature) ** 2) / 2)
 
+    def explain(self, row: int) -> dict[str, float]:
+        """See `Curriculum.explain`; `pass_rate` is that of the prompt's cell."""
+        cell = int(self._passes.cell_of[row])
+        place = cell % _CELLS
+        return {
+            "rolled_out": float(place >= LABELS),
+            "tier": float(place - LABELS) if place >= LABELS else float(self.table.tiers[row]),
+            "responses_seen": float(self._seen[row]),
+            "pass_rate": float(self._cell_right[cell] / self._cell_seen[cell]),
+            "preference": float(self._cell_liked[cell] / self._cell_seen[cell]),
+            "weight": float(self.cell_shares.ravel()[cell] / self._passes.sizes[cell]) * len(self.table),
+        }
+
     def num_prompts(self, batch_size: int) -> int:
         """See `Curriculum.num_prompts`: `batch_size` x the expansion ratio, at most the number of prompts."""
         return self._expansion.num_prompts(batch_size, len(self.table))

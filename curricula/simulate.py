@@ -34,7 +34,8 @@ class Oracle(Curriculum):
         order = np.argsort(np.abs(p - 0.5))
         per_domain = np.floor(self.domain_mix * n + self.rng.random()).astype(int)
         rows = [order[self.table.domains[order] == d][:count] for d, count in enumerate(per_domain)]
-        return np.concatenate(rows).astype(np.int64)
+        drawn: Rows = np.concatenate(rows).astype(np.int64)
+        return drawn
 
     def observe(self, observation: Observation) -> None:
         """It has nothing to learn."""

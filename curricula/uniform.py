@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlcs.config import CurriculumConfig
-from rlcs.curricula.allocation import fill, round_shares
+from rlcs.curricula.allocation import batches, fill, round_shares
 from rlcs.curricula.base import Curriculum, Observation, PromptTable, check_rows
 from rlcs.curricula.passes import Passes
 from rlcs.curricula.tally import LABELS, count, share_metrics
@@ -24,9 +24,10 @@ class Uniform(Curriculum):
     def __init__(self, table: PromptTable, config: CurriculumConfig, seed: int) -> None:
         """One cell for all prompts, or one a domain if a mix is asked for."""
         super().__init__(table, config, seed)
-        cells = table.domains if config.domain_mix else np.zeros(len(table), dtype=np.int16)
-        num_cells = table.num_domains if config.domain_mix else 1
-        self._weights = self.domain_mix if config.domain_mix else np.ones(1)
+        has_mix = bool(config.domain_mix) or config.domain_balance != "data"
+        cells = table.domains if has_mix else np.zeros(len(table), dtype=np.int16)
+        num_cells = table.num_domains if has_mix else 1
+        self._weights = self.domain_mix if has_mix else np.ones(1)
         self._passes = Passes(cells, num_cells)
         self._not_valid = -1.0  # none yet
         self._drawn = np.zeros((table.num_domains, LABELS), dtype=np.int64)  # in the last draw
@@ -74,11 +75,7 @@ def draw_from_passes(
     """
     if n < 1:
         raise ValueError(f"draw: {n} prompts were asked for; ask for at least 1")
-    num_rows = int(passes.sizes.sum())
-    parts: list[NDArray[np.int64]] = []
-    while n > 0:
-        take = min(n, num_rows)
-        counts = round_shares(shares(take), rng)
-        parts.append(rng.permutation(passes.draw(counts, rng)))
-        n -= take
+    parts = [
+        rng.permutation(passes.draw(round_shares(shares(take), rng), rng)) for take in batches(n, len(passes.cell_of))
+    ]
     return np.concatenate(parts)

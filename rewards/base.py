@@ -35,7 +35,7 @@ class Reward(ABC):
         super().__init_subclass__(**kwargs)
         if "name" not in cls.__dict__:
             # __name__ is a property of instances here.
-            cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__qualname__.rpartition(".")[2]).lower()
+            cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__qualname__.rpartition(".")[2]).lower().strip("_")
 
     @property
     def __name__(self) -> str:

@@ -207,6 +207,9 @@ class CurriculumConfig(Section):
     domain_mix: dict[str, PositiveFloat] = Field(
         default_factory=dict, description="Target share of each domain; shares of the data if empty."
     )
+    domain_balance: Literal["data", "sqrt", "equal"] = Field(
+        "data", description="Shares of the domains where domain_mix is empty: those of the data, their roots, or equal."
+    )
     target_pass_rate: float = Field(0.5, gt=0, lt=1, description="Pass rate that the sampler aims for.")
     temperature: PositiveFloat = Field(
         0.25, description="Sharpness of the preference for the middle: smaller is sharper."

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 END_OF_TEXT = "<|endoftext|>"
 ROLE_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>")
 
+_VOCABULARY_FILES = (
+    "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json", "*.tiktoken", "*.spm", "*.bpe.model",
+    "spiece.model",
+)  # fmt: skip
+"""A tokenizer's folder has one of these."""
+
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] }}"
     "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
@@ -113,6 +119,9 @@ def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> PreTrainedT
             f"model {path}: no tokenizer could be loaded ({reason}); the folder needs tokenizer.json and "
             "tokenizer_config.json"
         ) from error
+    # Without its vocabulary file transformers makes an empty tokenizer of the model's class and says nothing.
+    if not tokenizer.encode("hello 12", add_special_tokens=False):
+        raise DataError(f"model {path}: its tokenizer has no vocabulary; the folder needs tokenizer.json")
     if tokenizer.chat_template is None:
         raise DataError(f"model {path}: its tokenizer has no chat template; add chat_template.jinja to the folder")
     if tokenizer.eos_token_id is None:
@@ -142,7 +151,7 @@ def check_model_folder(config: ModelConfig) -> None:
         raise DataError(f"model.path: {folder} has no config.json, so it is no model folder")
     _read_json(folder / "config.json")
     _check_weights(folder)
-    if not (folder / "tokenizer_config.json").is_file() and not (folder / "tokenizer.json").is_file():
+    if not any(file for pattern in _VOCABULARY_FILES for file in folder.glob(pattern)):
         raise DataError(
             f"model.path: {folder} has no tokenizer (tokenizer.json, tokenizer_config.json); copy it there, "
             "for example with AutoTokenizer.from_pretrained(BASE).save_pretrained(FOLDER)"

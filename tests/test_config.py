@@ -273,7 +273,10 @@ def test_file_that_is_no_utf8_names_the_line(tmp_path: Path) -> None:
         (["data.tasks=[]"], "data.env needs data.tasks"),
         (["data.env=null", "data.train=x.jsonl"], "data.tasks are tasks of an environment"),
         (["data.eval=x.jsonl"], "data.eval goes with data.train"),
-        (["data.columns={promt: question}"], "data.columns has no 'promt' (only prompt, answer, domain, tier, solution)"),
+        (
+            ["data.columns={promt: question}"],
+            "data.columns has no 'promt' (only prompt, answer, domain, tier, solution)",
+        ),
         (["data.columns={prompt: x, answer: x}"], "takes two of ours from one column 'x'"),
         (["rollout.max_completion_length=1000"], "is more than the model's context"),
         (["rollout.gpus_per_engine=1", "rollout.tensor_parallel_size=2"], "is more than rollout.gpus_per_engine (1"),
@@ -306,8 +309,32 @@ def test_settings_do_not_change_after_loading(write: Write) -> None:
 
 _text = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 _yaml_traps = st.sampled_from(
-    ["yes", "no", "null", "~", "", "1e3", "1e-3", "0x1f", "010", "1:30", "2024-01-01", ".inf", "<<", "=", "- a", "a: b",
-     "\x85", "a \u2028 b", "\ufeff", "a\n\n b\n", " a ", "#a", "a #b", "é\x07\t"]
+    [
+        "yes",
+        "no",
+        "null",
+        "~",
+        "",
+        "1e3",
+        "1e-3",
+        "0x1f",
+        "010",
+        "1:30",
+        "2024-01-01",
+        ".inf",
+        "<<",
+        "=",
+        "- a",
+        "a: b",
+        "\x85",
+        "a \u2028 b",
+        "\ufeff",
+        "a\n\n b\n",
+        " a ",
+        "#a",
+        "a #b",
+        "é\x07\t",
+    ]
 )
 _texts = _text | _yaml_traps
 _floats = st.floats(min_value=1e-300, max_value=1e300)

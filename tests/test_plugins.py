@@ -144,7 +144,9 @@ def test_syntax_error_names_the_line(folder: Path) -> None:
     assert "SyntaxError" in refusal("bad.py:reward") and "line 2" in refusal("bad.py:reward")
 
 
-@pytest.mark.parametrize("form", ["", ":", "x:", ":x", "a b:c", "a:b c", "..x:y", "x.py:1", "\0.py:x", "/:x", "a/b:c", "é ü"])
+@pytest.mark.parametrize(
+    "form", ["", ":", "x:", ":x", "a b:c", "a:b c", "..x:y", "x.py:1", "\0.py:x", "/:x", "a/b:c", "é ü"]
+)
 def test_malformed_forms_are_refused(form: str) -> None:
     refusal(form)
 

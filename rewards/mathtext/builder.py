@@ -100,6 +100,8 @@ class TreeBuilder:
     def number(self, digits: str) -> Node:
         mantissa, _, exponent = digits.lower().partition("e")
         value, places = decimal_value(mantissa, int(exponent or 0) if len(exponent) < 9 else 10**9)
+        if max(value.numerator.bit_length(), value.denominator.bit_length()) > _MAX_BITS:
+            raise MathTextError(f"a number has more than {MAX_POWER_DIGITS} digits")  # JSON could not carry it
         return self.make("rat", value.numerator, value.denominator, places)
 
 

@@ -30,7 +30,9 @@ from rlcs.rewards.mathtext.tree import INFINITY, MathTextError, Node, children, 
 
 Verdict = bool | None
 
-_POINTS = 6
+_ENOUGH_POINTS = 2
+"""That must have values before functions count as equal."""
+_IMAGINARY: Node = ("const", "i")
 _MAX_ITEMS = 64
 _LONG_DECIMAL = 15
 
@@ -58,6 +60,8 @@ class Comparison:
         response, reference = meet(response, reference)
         kinds = (response[0], reference[0])
         if kinds[0] in VALUES and kinds[1] in VALUES:
+            if _holds_structure(response) or _holds_structure(reference):
+                return self._same_parts(response, reference)
             return self.same_value(response, reference)
         if kinds == ("seq", "seq"):
             return self._same_sequence(response, reference)
@@ -82,7 +86,7 @@ class Comparison:
         infinities = infinity_sign(response), infinity_sign(reference)
         if any(infinities):
             return infinities[0] == infinities[1]
-        if _holds_infinity(response):
+        if _holds(response, INFINITY):
             return False
         if reference[0] == "deg" and number_of(response) is not None:
             response = ("deg", response)  # the unit of an angle may be left out
@@ -114,14 +118,30 @@ class Comparison:
         number = number_of(response)
         if number is not None and number.places is not None and number.places > _LONG_DECIMAL:
             return False  # an irrational number written out, which agrees to as many digits as it has
+        if not names:
+            verdict = self._agree(response, reference, numeric.Domain.COMPLEX, range(1))
+            return self.prove(response, reference) if verdict in (True, None) else False
+        domains = [numeric.Domain.COMPLEX]
+        if not (_holds(response, _IMAGINARY) or _holds(reference, _IMAGINARY)):
+            domains = [numeric.Domain.REAL, numeric.Domain.COMPLEX]
+        for domain in domains:
+            verdict = self._agree(response, reference, domain, domain.points)
+            if verdict is not None:
+                self.used_numeric = self.used_numeric or verdict
+                return verdict
+        return self.prove(response, reference)
+
+    def _agree(self, response: Node, reference: Node, domain: numeric.Domain, points: range) -> Verdict:
+        """Whether the values are the same at the points; None if too few points have values."""
+        needed = min(_ENOUGH_POINTS, len(points))
         agreements, known = 0, 0
-        for point in range(_POINTS if names else 1):
-            value = _value_at(reference, point)
+        for point in points:
+            value = _value_at(reference, point, domain)
             known += value is not None
             try:
-                other = numeric.evaluate(response, point)
+                other = numeric.evaluate(response, point, domain)
             except numeric.TooLarge:
-                if not names:
+                if len(points) == 1:
                     return False  # no answer is a number that cannot even be written down
                 continue
             except numeric.Undefined:
@@ -130,12 +150,11 @@ class Comparison:
                 if numeric.differ(other, value):
                     return False
                 agreements += 1
-        if names and agreements >= _POINTS // 2:
-            self.used_numeric = True
+        if agreements >= needed:
             return True
-        if names and not agreements and known >= _POINTS // 2:
+        if len(points) > 1 and domain is numeric.Domain.COMPLEX and not agreements and known >= needed:
             return False  # the reference has values where the response has none
-        return self.prove(response, reference)
+        return None
 
     # --- structures
 
@@ -145,6 +164,13 @@ class Comparison:
             return False
         values = [node[1] if node[0] == "unit" else node for node in (response, reference)]
         return self._same(values[0], values[1])
+
+    def _same_parts(self, response: Node, reference: Node) -> Verdict:
+        """Equality of what is no value as a whole, such as the point `A(2, 3)`."""
+        parts, others = children(response), children(reference)
+        if response[0] != reference[0] or len(parts) != len(others) or not parts:
+            return False
+        return _all(self._same(a, b) for a, b in zip(parts, others, strict=True))
 
     def _same_sequence(self, response: Node, reference: Node) -> Verdict:
         if response[1:3] != reference[1:3] or len(response) != len(reference):
@@ -224,7 +250,7 @@ class Comparison:
             pass
         mp = numeric.context()
         ratios = []
-        for point in range(_POINTS):
+        for point in numeric.Domain.COMPLEX.points:
             try:
                 a, b = numeric.evaluate(left, point)[0], numeric.evaluate(right, point)[0]
             except numeric.Undefined:
@@ -240,13 +266,17 @@ class Comparison:
         return Fraction(1) if mp.re(ratios[0]) > 0 else Fraction(-1)
 
 
-def _holds_infinity(node: Node) -> bool:
-    return node == INFINITY or any(_holds_infinity(child) for child in children(node))
+def _holds(node: Node, part: Node) -> bool:
+    return node == part or any(_holds(child, part) for child in children(node))
 
 
-def _value_at(node: Node, point: int) -> numeric.Value | None:
+def _holds_structure(node: Node) -> bool:
+    return node[0] not in VALUES or any(_holds_structure(child) for child in children(node))
+
+
+def _value_at(node: Node, point: int, domain: numeric.Domain) -> numeric.Value | None:
     try:
-        return numeric.evaluate(node, point)
+        return numeric.evaluate(node, point, domain)
     except numeric.Undefined:
         return None
 

@@ -260,7 +260,11 @@ class _Parser(TreeBuilder):
     def unchecked_primary(self) -> Node:
         kind, value = self.take()
         if kind == "num":
-            return self.repeating(value) or self.number(value)
+            number = self.repeating(value) or self.number(value)
+            if self.at("_"):
+                self.take()
+                return self.make("unit", number, f"base{self.flat_argument()}")  # digits in another base
+            return number
         if kind == "sym":
             return self.symbol(value)
         if kind == "const":
@@ -297,6 +301,8 @@ class _Parser(TreeBuilder):
         if self.at("_"):
             self.take()
             name = f"{name}_{self.flat_argument()}"
+        while self.at("'"):
+            name += self.take()[1]
         return self.make("sym", name)
 
     def flat_argument(self) -> str:

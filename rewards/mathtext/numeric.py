@@ -1,12 +1,15 @@
 """Values of expressions at 40 digits: quick to refute an equality, and never a proof.
 
-Variables get fixed pseudo-random values, positive at the first points, complex at the others. `Undefined` is raised
-where the value is not a finite number or could take long.
+Variables get fixed pseudo-random values, a different one for each point. Equality of functions is meant over the reals,
+so that ln x + ln y is ln xy: `Domain.REAL` has no value where a logarithm or root is taken of a negative number.
+`Domain.COMPLEX` has principal values there. `Undefined` is raised where the value is not a finite number, or could take
+long.
 """
 
 from __future__ import annotations
 
 import zlib
+from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +25,29 @@ _LARGEST_ARGUMENT = 10**6
 
 Value = tuple[Any, Any]
 """A number of mpmath, real or complex, and the scale that its error is relative to."""
+
+
+POINTS = {
+    "positive": range(2),
+    "negative": range(2, 3),
+    "mixed": range(3, 4),
+    "large": range(4, 6),
+    "small": range(6, 7),
+    "complex": range(7, 9),
+}
+"""What values variables have at which points; the complex ones are for `Domain.COMPLEX`."""
+
+
+class Domain(Enum):
+    """What a variable's values mean."""
+
+    REAL = "real"
+    COMPLEX = "complex"
+
+    @property
+    def points(self) -> range:
+        """The points at which functions are compared."""
+        return range(7) if self is Domain.REAL else range(9)
 
 
 class Undefined(Exception):
@@ -42,13 +68,13 @@ def context() -> MPContext:
     return arithmetic
 
 
-def evaluate(node: Node, point: int = 0) -> Value:
+def evaluate(node: Node, point: int = 0, domain: Domain = Domain.COMPLEX) -> Value:
     """Value at a point, and the largest magnitude that went into a sum on the way (what cancellation is measured by).
 
     Raises:
         Undefined: see above.
     """
-    evaluation = _Evaluation(point)
+    evaluation = _Evaluation(point, domain)
     try:
         value = evaluation.of(node)
     except (ZeroDivisionError, OverflowError, ValueError, TypeError, NotImplementedError) as error:
@@ -66,9 +92,10 @@ def differ(left: Value, right: Value) -> bool:
 
 
 class _Evaluation:
-    def __init__(self, point: int) -> None:
+    def __init__(self, point: int, domain: Domain) -> None:
         self.arithmetic = context()
         self.point = point
+        self.domain = domain
         self.scale = self.arithmetic.mpf(0)
 
     def of(self, node: Node) -> Any:
@@ -111,21 +138,32 @@ class _Evaluation:
         raise Undefined
 
     def variable(self, name: str) -> Any:
-        """Around 1, fixed by name and point; positive at points 0 and 1, negative at 2, complex beyond."""
+        """Fixed by name and point; see `POINTS`."""
         mp = self.arithmetic
         seed = zlib.crc32(f"{name}/{self.point}".encode())
         size = mp.mpf(seed % 100_003) / 100_003 * 2 + mp.mpf(1) / 3
-        if self.point < 2:
-            return size
-        if self.point == 2:
+        if self.point in POINTS["negative"] or (self.point in POINTS["mixed"] and seed % 7 < 4):
             return -size
-        return mp.mpc(size, mp.mpf(seed % 99_991) / 99_991 + mp.mpf(1) / 7)
+        if self.point in POINTS["large"]:
+            return 30 * size
+        if self.point in POINTS["small"]:
+            return size / 5
+        if self.point in POINTS["complex"]:
+            return mp.mpc(size, mp.mpf(seed % 99_991) / 99_991 + mp.mpf(1) / 7)
+        return size
+
+    def check_domain(self, value: Any) -> None:
+        """A logarithm or root over the reals takes no negative number."""
+        if self.domain is Domain.REAL and (self.arithmetic.im(value) != 0 or self.arithmetic.re(value) < 0):
+            raise Undefined
 
     def power(self, base: Any, exponent: Any) -> Any:
         if base == 0:
             if exponent == 0:
                 raise Undefined
             return base
+        if exponent != self.arithmetic.nint(self.arithmetic.re(exponent)):
+            self.check_domain(base)
         if abs(exponent * self.arithmetic.log(abs(base))) > _LARGEST_ARGUMENT or abs(exponent) > _LARGEST_ARGUMENT:
             raise TooLarge
         return base**exponent
@@ -144,6 +182,7 @@ class _Evaluation:
                 return -self.power(-first, 1 / degree)  # the real root
             return self.power(first, 1 / degree)
         if name == "log":
+            self.check_domain(first)
             value = mp.log(first)
             return value if len(arguments) == 1 else value / mp.log(arguments[1])
         if name == "abs":

@@ -18,7 +18,8 @@ Quotient = tuple[Polynomial, Polynomial]
 
 MAX_POWER = 64
 _MAX_TERMS = 200
-_MAX_BITS = 30_000
+_MAX_BITS = 13_000
+"""Less than the 4,300 digits that Python converts to text."""
 _LARGEST_PRIME = 2000
 """Factors are found by trial division up to here."""
 
@@ -41,7 +42,7 @@ def rational_value(quotient: Quotient) -> Fraction | None:
 
 
 def constant(value: Fraction) -> Quotient:
-    return ({(): value} if value else {}), ONE
+    return (_checked({(): value}) if value else {}), ONE
 
 
 def atom_quotient(atom: Atom, exponent: int = 1) -> Quotient:

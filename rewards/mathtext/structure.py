@@ -103,6 +103,8 @@ def _bare(node: Node, other: Node) -> Node | None:
                 return left
             if not symbols_of(node) and exact_equal(left, right):
                 return right  # "2 + 3 = 5"
+        if operator == "=" and form == left[0] == "seq" and all(item[0] == "sym" for item in left[3:]):
+            return right  # "(x, y) = (1, 2)"
         if operator == "in" and form in ("seq", "union", "set", "rel", "and"):
             return right
     if kind in ("rel", "and") and form in ("seq", "union"):

@@ -35,7 +35,7 @@ MAX_NODES = 500
 MAX_DIGITS = 1000
 MAX_POWER_DIGITS = 4000
 """Digits of a number that is computed from a literal power."""
-MAX_EXPONENT = 1000
+MAX_EXPONENT = 5000
 MAX_SCIENTIFIC_EXPONENT = 10_000
 MAX_FACTORIAL = 500
 

@@ -8,7 +8,11 @@
 | `packing` | the tokens of a micro-batch laid end to end, prompts shared by their responses |
 | `attention` | attention over packed tokens |
 | `forward` | log-probabilities and entropies of the learned tokens |
-| `learner` | `Learner`: model, optimizer, update, state on disk |
+| `model` | loading the policy, naming its weights |
+| `schedule` | the learning rate over iterations |
+| `metrics` | sums over learned tokens, and means of them |
+| `state` | weights, optimizer and counters on disk |
+| `learner` | `Learner`: model, optimizer, update |
 | `actor` | `Learner` as a Ray actor |
 """
 

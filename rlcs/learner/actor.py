@@ -33,7 +33,7 @@ def to_arrays(weights: Mapping[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
 
 
 def to_tensors(arrays: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
-    """The tensors that `to_arrays` took, sharing the arrays' memory. Read them only: Ray's shared memory is read-only."""
+    """The tensors that `to_arrays` took, sharing the arrays' memory. Only read them: Ray's memory is read-only."""
     import torch
 
     with warnings.catch_warnings():
@@ -45,8 +45,9 @@ def to_tensors(arrays: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
 
 
 class LearnerActor:
-    """`rlcs.learner.learner.Learner` behind Ray: `ray.remote(LearnerActor).options(...).remote(model_path, config, ...)`.
+    """`rlcs.learner.learner.Learner` behind Ray.
 
+    `ray.remote(LearnerActor).options(...).remote(model_path, config, ...)` starts one.
     Arguments and methods are the learner's, but `weights` returns numpy arrays.
     """
 

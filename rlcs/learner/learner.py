@@ -12,6 +12,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlcs.config import LearnerConfig
-from rlcs.errors import CheckpointError, RLCSError
+from rlcs.errors import RLCSError
 from rlcs.learner import attention
 from rlcs.learner.batching import Family, learned_counts, micro_batches, minibatches, padded_micro_batches
 from rlcs.learner.forward import learned_logprobs
@@ -27,13 +28,23 @@ from rlcs.learner.losses import policy_loss, sequence_weights
 from rlcs.learner.metrics import TokenMetrics
 from rlcs.learner.model import load_model, named_weights, quiet
 from rlcs.learner.schedule import learning_rate
+from rlcs.learner.state import load_state, save_state
 from rlcs.types import Batch
 
 if TYPE_CHECKING:
     import torch
 
-STATE_VERSION = 1
-MOMENTS = ("exp_avg", "exp_avg_sq")
+
+@dataclass(slots=True)
+class Counters:
+    """What a learner counts; saved with its state."""
+
+    updates: int = 0
+    """Updates made; the learning rate and the order of minibatches follow from it."""
+    skipped: int = 0
+    """Optimizer steps skipped because their gradient was not finite."""
+    skipped_in_a_row: int = 0
+    """... since the last that was not."""
 
 
 class Learner:
@@ -70,9 +81,7 @@ class Learner:
         self._total_steps = total_steps
         self._model_path = model_path
         self._trust_remote_code = trust_remote_code
-        self._updates = 0
-        self._skipped = 0
-        self._skipped_in_a_row = 0
+        self._counters = Counters()
 
         load = {"layout": config.layout, "device": self.device, "trust_remote_code": trust_remote_code}
         self.model: Any = load_model(model_path, **load)  # type: ignore[arg-type]
@@ -98,7 +107,7 @@ class Learner:
     @property
     def updates(self) -> int:
         """Number of updates made."""
-        return self._updates
+        return self._counters.updates
 
     def update(self, batch: Batch, num_groups: int | None = None) -> dict[str, float]:
         """Learn from a batch; returns metrics named `learner/...`, averaged over learned tokens and optimizer steps.
@@ -113,7 +122,7 @@ class Learner:
         config = self.config
         rate = learning_rate(
             config.learning_rate,
-            self._updates,
+            self._counters.updates,
             warmup_steps=config.warmup_steps,
             total_steps=self._total_steps,
             schedule=config.lr_scheduler_type,
@@ -128,13 +137,13 @@ class Learner:
         tokens = TokenMetrics()
         losses: list[float] = []
         norms: list[float] = []
-        rng = np.random.default_rng([self._seed, self._updates])
+        rng = np.random.default_rng([self._seed, self._counters.updates])
         for _ in range(config.num_iterations):
             for sequences in minibatches(batch.num_sequences, config.num_minibatches, num_groups, rng):
                 loss, norm = self._step(batch, sequences, old, reference, tokens)
                 losses.append(loss)
                 norms.append(norm)
-        self._updates += 1
+        self._counters.updates += 1
         seconds = time.perf_counter() - started
         finite = [norm for norm in norms if np.isfinite(norm)]
         metrics = {
@@ -142,7 +151,7 @@ class Learner:
             "grad_norm": float(np.mean(finite)) if finite else 0.0,
             "learning_rate": rate,
             **tokens.means(),
-            "skipped_steps": float(self._skipped),
+            "skipped_steps": float(self._counters.skipped),
             "optimizer_steps": float(len(finite)),
             "learned_tokens": float(batch.loss_mask.sum()),
             "sequences": float(batch.num_sequences),
@@ -171,15 +180,15 @@ class Learner:
         if np.isfinite(size):
             torch.nn.utils.clip_grads_with_norm_(parameters, self.config.max_grad_norm, norm)
             self.optimizer.step()
-            self._skipped_in_a_row = 0
+            self._counters.skipped_in_a_row = 0
         else:
-            self._skipped += 1
-            self._skipped_in_a_row += 1
+            self._counters.skipped += 1
+            self._counters.skipped_in_a_row += 1
         self.optimizer.zero_grad(set_to_none=True)
-        if self._skipped_in_a_row >= self.config.max_skipped_steps:
+        if self._counters.skipped_in_a_row >= self.config.max_skipped_steps:
             raise RLCSError(
-                f"learner: the gradients of {self._skipped_in_a_row} steps in a row were not finite; go back to an "
-                "earlier checkpoint with a lower learner.learning_rate"
+                f"learner: the gradients of {self._counters.skipped_in_a_row} steps in a row were not finite; "
+                "go back to an earlier checkpoint with a lower learner.learning_rate"
             )
         return loss, size
 
@@ -273,27 +282,7 @@ class Learner:
 
     def save_state(self, folder: Path) -> None:
         """Write what `load_state` needs to go on bit by bit: float32 weights, optimizer moments, counters."""
-        from safetensors.torch import save_file
-
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(self._own_weights(), folder / "weights.safetensors")
-        moments = {}
-        steps = {}
-        for name, parameter in self.model.named_parameters():
-            state = self.optimizer.state.get(parameter)
-            if state:
-                for moment in MOMENTS:
-                    moments[f"{moment}.{name}"] = state[moment].contiguous()
-                steps[name] = float(state["step"])
-        save_file(moments, folder / "optimizer.safetensors")
-        content = {
-            "version": STATE_VERSION,
-            "updates": self._updates,
-            "skipped": self._skipped,
-            "skipped_in_a_row": self._skipped_in_a_row,
-            "steps": steps,
-        }
-        (folder / "learner.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        save_state(folder, self.model, self.optimizer, asdict(self._counters))
 
     def load_state(self, folder: Path) -> None:
         """Go on from what `save_state` wrote.
@@ -301,41 +290,7 @@ class Learner:
         Raises:
             CheckpointError: a file is missing or damaged, or is of another model or version.
         """
-        import torch
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            content = json.loads((folder / "learner.json").read_text(encoding="utf-8"))
-            weights = load_file(folder / "weights.safetensors", device=str(self.device))
-            moments = load_file(folder / "optimizer.safetensors", device=str(self.device))
-        except (OSError, ValueError, SafetensorError) as error:
-            raise CheckpointError(f"{folder}: the learner's state cannot be read ({error})") from error
-        if content.get("version") != STATE_VERSION:
-            raise CheckpointError(f"{folder}: learner state of version {content.get('version')}, not {STATE_VERSION}")
-        own = self._own_weights()
-        shapes = {name: value.shape for name, value in weights.items()}
-        if shapes != {name: value.shape for name, value in own.items()}:
-            raise CheckpointError(f"{folder}: the learner's state is of another model than {self._model_path}")
-        with torch.no_grad():
-            for name, value in own.items():
-                value.copy_(weights[name])
-        self.optimizer.state.clear()
-        for name, parameter in self.model.named_parameters():
-            if name in content["steps"]:
-                self.optimizer.state[parameter] = {
-                    "step": torch.tensor(content["steps"][name], dtype=torch.float32, device=self.device),
-                    **{moment: moments[f"{moment}.{name}"].clone() for moment in MOMENTS},
-                }
-        self._updates = int(content["updates"])
-        self._skipped = int(content["skipped"])
-        self._skipped_in_a_row = int(content["skipped_in_a_row"])
-
-    def _own_weights(self) -> dict[str, torch.Tensor]:
-        """Parameters and persistent buffers by the model's own names, tied weights once; not copied."""
-        parameters = {name: value.detach() for name, value in self.model.named_parameters()}
-        known = set(self.model.state_dict())
-        return parameters | {name: value for name, value in self.model.named_buffers() if name in known}
+        self._counters = Counters(**load_state(folder, self.model, self.optimizer))
 
     def _micro_batches(self, batch: Batch, sequences: NDArray[np.int64]) -> Sequence[Sequence[Family]]:
         split = micro_batches if self.model.config._attn_implementation == attention.NAME else padded_micro_batches

@@ -10,9 +10,9 @@ ranges, arXiv 2503.14476)
 
 with `w = min(exp(old - sampled), cap)`, truncated importance sampling against the engine, and the k3 estimate of the KL
 divergence from the reference policy, `exp(reference - logprobs) - (reference - logprobs) - 1`. The factor `r` makes the
-gradient of the KL term that of the reverse KL divergence (DeepSeek-V3.2, arXiv 2512.02556); it can be left out. The loss
-of a batch is the sum of token losses times `sequence_weights`, so that any split of the batch into parts adds up to the
-same gradient.
+gradient of the KL term that of the reverse KL divergence (DeepSeek-V3.2, arXiv 2512.02556); it can be left out. The
+loss of a batch is the sum of token losses times `sequence_weights`, so that any split of the batch into parts adds up
+to the same gradient.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class TokenMetrics:
-    """Collects what the tokens of all micro-batches of an update say; reads nothing back from the device until `means`."""
+    """Collects what the tokens of an update's micro-batches say; reads nothing back from the device until `means`."""
 
     def __init__(self) -> None:
         self._sums: torch.Tensor | None = None
@@ -24,7 +24,7 @@ class TokenMetrics:
         sampled_logprobs: torch.Tensor,
         entropies: torch.Tensor,
     ) -> None:
-        """Add M learned tokens: their losses, log-probabilities, the engine's, and entropies, all [M] without gradient."""
+        """Add M learned tokens: losses, log-probabilities, the engine's, entropies; all [M] without gradient."""
         import torch
 
         log_ratio = token_loss.log_ratio

@@ -5,8 +5,8 @@ from the prefix. Everything but attention works on that row as it is. Attention 
 shared prefix and its own) into buckets of similar length; causal attention needs no mask there, since what stands
 behind a sequence's end is never looked at. Only the sequences' own outputs are put back.
 
-On two cores this was 1.35 times as fast as rows sorted by length and padded, 1.6 times as fast as packed rows with a
-block-diagonal mask (256 sequences of 28 to 150 tokens in groups of 8, 1.9 M parameters; `benchmarks/learner_step.py`).
+Seen on two cores with 256 sequences of 28 to 150 tokens in groups of 8 and 1.9 M parameters, seconds a step: this 1.6,
+the same without shared prompts 2.2, rows sorted by length and padded 2.2, packed rows with a block-diagonal mask 2.7.
 """
 
 from __future__ import annotations

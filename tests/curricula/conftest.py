@@ -6,10 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
 
 from rlcs.config import CurriculumConfig
 from rlcs.curricula.base import Curriculum, Observation, PromptTable
+
+settings.register_profile("no deadline", deadline=None)  # a busy machine is no failure
+settings.load_profile("no deadline")
 
 Policy = Callable[[NDArray[np.int64]], NDArray[np.float64]]
 

@@ -70,6 +70,12 @@ def test_domain_mix_defaults_to_the_shares_of_the_data() -> None:
     assert domain_mix(table, CurriculumConfig(domain_mix={"a": 1, "b": 1})).tolist() == [0.5, 0.5]
 
 
+def test_domains_can_be_balanced_by_roots_or_equally() -> None:
+    table = PromptTable(np.zeros(10, dtype=np.int8), np.asarray([0] * 9 + [1], dtype=np.int16), ["a", "b"])
+    assert domain_mix(table, CurriculumConfig(domain_balance="sqrt")).tolist() == [0.75, 0.25]
+    assert domain_mix(table, CurriculumConfig(domain_balance="equal")).tolist() == [0.5, 0.5]
+
+
 def test_unknown_domain_suggests_the_nearest(make_table: Callable[..., PromptTable]) -> None:
     with pytest.raises(ConfigError, match="did you mean 'domain_1'"):
         domain_mix(make_table(domains=2), CurriculumConfig(domain_mix={"domain_0": 1, "domian_1": 1}))

@@ -186,3 +186,14 @@ def assert_same_state(a: dict[str, Any], b: dict[str, Any]) -> None:
     assert a.keys() == b.keys()
     for key, value in a.items():
         np.testing.assert_array_equal(value, b[key], err_msg=key)
+
+
+def test_explains_why_a_prompt_is_drawn(make_table: MakeTable, run: Run, config: CurriculumConfig) -> None:
+    table = make_table(per_cell=50)
+    curriculum = RLCS(table, config, seed=0)
+    run(curriculum, by_tier(table, AGREES), steps=20)
+    explained = [curriculum.explain(row) for row in range(len(table))]
+    weights = np.asarray([e["weight"] for e in explained])
+    assert weights.mean() == pytest.approx(1)
+    assert weights[table.tiers == 2].mean() > weights[table.tiers == 4].mean()
+    assert {e["rolled_out"] for e in explained} == {0.0, 1.0}

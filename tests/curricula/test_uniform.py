@@ -32,6 +32,12 @@ def test_domain_mix_is_kept(make_table: MakeTable) -> None:
     assert np.bincount(table.domains[drawn])[0] == pytest.approx(150, abs=20)
 
 
+def test_domains_can_be_balanced_equally() -> None:
+    table = PromptTable(np.zeros(120, np.int8), np.asarray([0] * 100 + [1] * 20, np.int16), ["large", "small"])
+    rows = Uniform(table, CurriculumConfig(domain_balance="equal"), seed=0).draw(20)
+    assert np.bincount(table.domains[rows]).tolist() == [10, 10]
+
+
 def test_a_small_domain_leaves_its_share_to_the_others() -> None:
     table = PromptTable(np.zeros(102, np.int8), np.asarray([0] * 100 + [1] * 2, np.int16), ["large", "small"])
     curriculum = Uniform(table, CurriculumConfig(domain_mix={"large": 1, "small": 1}), seed=0)

@@ -10,7 +10,8 @@ from hypothesis.extra.numpy import arrays
 from rlcs.learner.advantages import STD_EPSILON, group_relative
 
 REWARDS = st.floats(0, 1, width=32)
-GROUPS = st.tuples(st.integers(1, 6), st.integers(2, 8)).flatmap(lambda shape: arrays(np.float64, shape, elements=REWARDS))
+SHAPES = st.tuples(st.integers(1, 6), st.integers(2, 8))
+GROUPS = SHAPES.flatmap(lambda shape: arrays(np.float64, shape, elements=REWARDS))
 SCALES = st.sampled_from(["group", "batch", "none"])
 
 
@@ -29,7 +30,9 @@ def trl_advantages(rewards: np.ndarray, scale_rewards: str) -> np.ndarray:
 @given(GROUPS, SCALES)
 def test_equals_trl(rewards: np.ndarray, scale_rewards: str) -> None:
     ours = np.concatenate(group_relative(list(rewards), scale_rewards))
-    np.testing.assert_allclose(ours, trl_advantages(rewards, scale_rewards), atol=2e-3 if scale_rewards != "none" else 1e-6)
+    # Dividing by a spread near zero magnifies the rounding of TRL's float32.
+    atol = 1e-6 if scale_rewards == "none" else 2e-3
+    np.testing.assert_allclose(ours, trl_advantages(rewards, scale_rewards), atol=atol)
 
 
 @pytest.mark.parametrize("scale_rewards", ["group", "batch", "none"])

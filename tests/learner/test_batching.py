@@ -111,7 +111,9 @@ def test_learning_a_first_token_is_refused() -> None:
 
 
 @given(st.integers(1, 12), st.integers(1, 6), st.integers(1, 5), st.integers(0, 100))
-def test_minibatches_hold_every_sequence_once_and_keep_groups_whole(groups: int, size: int, parts: int, seed: int) -> None:
+def test_minibatches_hold_every_sequence_once_and_keep_groups_whole(
+    groups: int, size: int, parts: int, seed: int
+) -> None:
     found = minibatches(groups * size, parts, groups, np.random.default_rng(seed))
     assert sorted(int(s) for part in found for s in part) == list(range(groups * size))
     assert len(found) == min(parts, groups)

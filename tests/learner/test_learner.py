@@ -40,8 +40,8 @@ def gradients(learner: Learner, batch: Batch) -> dict[str, torch.Tensor]:
 
 def assert_close(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor], atol: float = 1e-5) -> None:
     assert left.keys() == right.keys()
-    for name in left:
-        torch.testing.assert_close(left[name], right[name], atol=atol, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+    for name, value in left.items():
+        torch.testing.assert_close(value, right[name], atol=atol, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
 
 
 @pytest.mark.parametrize("layout", ["packed", "padded"])
@@ -182,7 +182,9 @@ def test_state_that_is_missing_damaged_or_of_another_model_is_refused(policy_fol
         learner.load_state(tmp_path)
 
 
-def test_a_gradient_that_is_not_finite_is_skipped_and_counted(policy_folder: Path, make_random_batch: MakeBatch) -> None:
+def test_a_gradient_that_is_not_finite_is_skipped_and_counted(
+    policy_folder: Path, make_random_batch: MakeBatch
+) -> None:
     batch = make_random_batch()
     poisoned = make_random_batch()
     poisoned.advantages[np.flatnonzero(poisoned.loss_mask)[0]] = np.nan

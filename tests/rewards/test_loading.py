@@ -116,6 +116,7 @@ class Length(Reward):
         return Score(float(len(completion) <= self.limit), detail=str(self.timeout_s))
 
 instance = Length()
+text = "text"
 
 class NotAReward:
     pass
@@ -147,7 +148,7 @@ def test_other_objects_are_refused(write: Any) -> None:
     with pytest.raises(RewardError, match="not a subclass"):
         load_reward(write(_CLASS, "NotAReward"))
     with pytest.raises(RewardError, match="is a str"):
-        load_reward(write("reward = 'text'\n"))
+        load_reward(write(_CLASS, "text"))
     with pytest.raises(RewardError):
         load_reward("mth")
 

@@ -29,7 +29,12 @@ def is_right(answer: str, reference: str) -> bool:
 def test_a_fraction_is_itself_in_every_spelling(top: int, bottom: int) -> None:
     reference = f"{top}/{bottom}"
     lowest = Fraction(top, bottom)
-    for spelling in (rf"\frac{{{top}}}{{{bottom}}}", rf"\dfrac{{{-top}}}{{{-bottom}}}", f"{lowest}", f"({top})/({bottom})"):
+    for spelling in (
+        rf"\frac{{{top}}}{{{bottom}}}",
+        rf"\dfrac{{{-top}}}{{{-bottom}}}",
+        f"{lowest}",
+        f"({top})/({bottom})",
+    ):
         assert is_right(spelling, reference)
     assert not is_right(rf"\frac{{{top + 1}}}{{{bottom}}}", reference)
 
@@ -144,7 +149,28 @@ def test_equality_is_reflexive_and_commutes(matcher: MathMatcher, left: str, rig
 
 
 _TOKENS = [
-    *("\\frac", "\\sqrt", "{", "}", "(", ")", "[", "]", "\\{", "\\}", "|", "^", "_", "!", "%", "1", "2", "9", "0.5", "x"),
+    *(
+        "\\frac",
+        "\\sqrt",
+        "{",
+        "}",
+        "(",
+        ")",
+        "[",
+        "]",
+        "\\{",
+        "\\}",
+        "|",
+        "^",
+        "_",
+        "!",
+        "%",
+        "1",
+        "2",
+        "9",
+        "0.5",
+        "x",
+    ),
     *("e", "i", "\\pi", "\\infty", "+", "-", "*", "/", "=", "<", "\\le", ",", ";", " or ", "\\cup", "\\pm", "sin"),
     *("\\begin{pmatrix}", "\\end{pmatrix}", "&", "\\\\", "999", "^{", "½", "根号", "三", "分之", "万", "\\overline{3}"),
     *("__import__('os')", "lambda", "\x00", "\u202e", "nan", "1e999"),
@@ -165,3 +191,9 @@ def test_any_text_is_a_tree_or_a_mathtext_error(text: str) -> None:
         parse_answer(text)
     except MathTextError as error:
         assert str(error)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.lists(st.sampled_from(_TOKENS), max_size=25).map("".join), st.sampled_from(_ANSWERS))))
+def test_no_batch_raises_and_each_pair_has_a_verdict(matcher: MathMatcher, pairs: list[tuple[str, str]]) -> None:
+    assert len(matcher.match(pairs)) == len(pairs)

@@ -26,7 +26,9 @@ def reward() -> Iterator[ReasoningGym]:
 def entry_of(task: str, seed: int = 3) -> dict[str, Any]:
     import reasoning_gym
 
-    entry: dict[str, Any] = json.loads(json.dumps(reasoning_gym.create_dataset(task, size=1, seed=seed)[0], default=str))
+    entry: dict[str, Any] = json.loads(
+        json.dumps(reasoning_gym.create_dataset(task, size=1, seed=seed)[0], default=str)
+    )
     return entry
 
 

@@ -61,7 +61,13 @@ def test_a_failure_has_its_outcome_and_spares_the_others(
     pool: KillablePool, request_: str, outcome: WorkerOutcome
 ) -> None:
     results = pool.run([1, request_, 2, request_, 3])
-    assert [result.outcome for result in results] == [WorkerOutcome.OK, outcome, WorkerOutcome.OK, outcome, WorkerOutcome.OK]
+    assert [result.outcome for result in results] == [
+        WorkerOutcome.OK,
+        outcome,
+        WorkerOutcome.OK,
+        outcome,
+        WorkerOutcome.OK,
+    ]
     assert [results[i].value for i in (0, 2, 4)] == [1, 2, 3]
     assert results[1].detail
 
@@ -75,7 +81,8 @@ def test_large_requests_and_replies_pass(pool: KillablePool) -> None:
 def test_threads_share_the_pool(pool: KillablePool) -> None:
     values: list[list[Any]] = []
     threads = [
-        threading.Thread(target=lambda i=i: values.append([r.value for r in pool.run([i, "hang", i])])) for i in range(3)
+        threading.Thread(target=lambda i=i: values.append([r.value for r in pool.run([i, "hang", i])]))
+        for i in range(3)
     ]
     for thread in threads:
         thread.start()

@@ -134,7 +134,9 @@ def test_a_reward_that_cannot_be_found_is_said_at_once(rewards: Path) -> None:
 def test_close_leaves_no_processes() -> None:
     fleet = ScoringFleet(RewardConfig(), "math")
     fleet.score([group("1+\\sqrt{2}", [render_response("", "\\sqrt{3+2\\sqrt{2}}")])])
-    workers = [p for p in psutil.process_iter(["cmdline"]) if "rlcs.rewards.worker_process" in (p.info["cmdline"] or [])]
+    workers = [
+        p for p in psutil.process_iter(["cmdline"]) if "rlcs.rewards.worker_process" in (p.info["cmdline"] or [])
+    ]
     mine = [p for p in workers if _descends_from_ray(p)]
     fleet.close()
     fleet.close()
