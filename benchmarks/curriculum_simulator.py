@@ -68,9 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kinds", default=KINDS, help="curricula, the first is what the others are compared with")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument(
-        "--first-seed", type=int, default=100, help="defaults were chosen on seeds 0 and 1: stay off them"
-    )
+    parser.add_argument("--first-seed", type=int, default=100, help="the defaults were chosen on 0 and 1")
     parser.add_argument("--scenario", default="", help="only scenarios whose name contains this")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="curriculum setting, JSON value"

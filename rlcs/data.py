@@ -184,7 +184,7 @@ class _RowReader:
             raise DataError(f"{self.source.name}: {missing_column(ours, self.columns[ours], columns)}")
 
     def _refuse(self, number: int, reason: str) -> None:
-        where = f"{self.source.unit} {number}: {reason}"
+        where = f"{self.source.unit} {number}: {printable(reason)}"
         if self.config.on_bad_row == "error":
             raise DataError(f"{self.source.name}, {where} (data.on_bad_row=skip leaves such rows out)")
         self.num_bad += 1
@@ -206,7 +206,14 @@ def missing_column(ours: str, theirs: str, columns: list[str]) -> str:
     """What to do about a column that is not there: which columns there are, and how to map one."""
     shown = ", ".join(columns[:20]) + (", ..." if len(columns) > 20 else "") or "none"
     guess = next((name for name in _USUAL_NAMES.get(ours, ()) if name in columns), "THEIRS")
-    return f"no column {theirs!r}; it has {shown}. Say which holds the {ours} with data.columns.{ours}={guess}"
+    return (
+        f"no column {theirs!r}; it has {printable(shown)}. Say which holds the {ours} with data.columns.{ours}={guess}"
+    )
+
+
+def printable(text: str) -> str:
+    """One line that a terminal shows as it is: line breaks, control characters and broken Unicode are escaped."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _split(prompts: list[Prompt], fraction: float, seed: int) -> tuple[list[Prompt], list[Prompt]]:

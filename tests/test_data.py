@@ -339,6 +339,11 @@ def test_mapped_column_that_is_in_no_row_is_an_error(tmp_path: Path, write: Writ
     assert "no column 'level'; it has prompt, answer, domain, tier" in message
 
 
+def test_column_names_cannot_break_the_line_or_control_the_terminal(tmp_path: Path) -> None:
+    message = refusal(write_jsonl(tmp_path / "rows", [{"a\nb": 1, "\x1b[31m": 2, "\ud800": 3}]))
+    assert r"it has a\nb, \x1b[31m, \ud800." in message
+
+
 def test_empty_dataset(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text("\n\n")
     assert "rows.jsonl is empty: it has no rows" in refusal(str(tmp_path / "rows.jsonl"))
