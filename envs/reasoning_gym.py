@@ -27,9 +27,9 @@ LEVELS: dict[str, list[dict[str, Any]]] = {
     "chain_sum": [
         {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1},
         {"min_terms": 3, "max_terms": 3, "min_digits": 1, "max_digits": 1},
+        {"min_terms": 5, "max_terms": 5, "min_digits": 1, "max_digits": 1},
         {"min_terms": 2, "max_terms": 2, "min_digits": 2, "max_digits": 2},
         {"min_terms": 3, "max_terms": 3, "min_digits": 2, "max_digits": 2},
-        {"min_terms": 4, "max_terms": 4, "min_digits": 2, "max_digits": 2},
     ],
     "products": [
         {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1},

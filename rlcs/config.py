@@ -203,7 +203,10 @@ class RewardConfig(Section):
 class CurriculumConfig(Section):
     """Which prompts are worth rolling out."""
 
-    kind: str = Field("rlcs", description="uniform, rlcs, path/to/file.py:Class or package.module:Class.")
+    kind: str = Field(
+        "rlcs",
+        description="rlcs, posterior, uniform, easy_to_hard, dapo, path/to/file.py:Class or package.module:Class.",
+    )
     domain_mix: dict[str, PositiveFloat] = Field(
         default_factory=dict, description="Target share of each domain; shares of the data if empty."
     )
@@ -243,6 +246,7 @@ class CurriculumConfig(Section):
     )
     expansion: bool = Field(True, description="Oversample by 1 / (1 - not-valid rate), then keep balanced groups.")
     max_expansion: float = Field(2.0, ge=1, description="Upper bound of the oversampling factor.")
+    max_redraws: int = Field(3, ge=0, description="dapo: redraws an iteration where groups without a signal came up.")
 
 
 class LearnerConfig(Section):

@@ -134,7 +134,14 @@ def resume(run_dir: Path, display: Display) -> RunSummary:
     summary = RunSummary()
     with _clock(summary, "data"):
         materials = load_materials(config)
-    return _run(config, run_dir, materials, str(checkpoint / "policy"), display, summary, checkpoint=checkpoint)
+    return _run(config, run_dir, materials, initial_policy(config, run_dir), display, summary, checkpoint=checkpoint)
+
+
+def initial_policy(config: Config, run_dir: Path) -> str:
+    """The policy that reinforcement learning began with in the run of `run_dir`."""
+    if config.sft.enabled:
+        return str(run_dir / "policy-sft")
+    return config.model.path or str(run_dir / "policy-init")
 
 
 def load_run_config(run_dir: Path) -> Config:

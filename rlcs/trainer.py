@@ -19,7 +19,6 @@ from rlcs.actors import get, start_ray, stop_ray
 from rlcs.checkpoint import Progress, load_arrays, load_progress, save_checkpoint
 from rlcs.config import Config
 from rlcs.curricula.base import Curriculum, Observation
-from rlcs.curricula.selection import select_balanced
 from rlcs.data import DataSplits
 from rlcs.evaluation import evaluate
 from rlcs.interrupt import StopRequest
@@ -68,8 +67,10 @@ class Trainer:
         """Start Ray and the three fleets, and bring them to the state of the checkpoint if there is one."""
         config = self.config
         start_ray(config.cluster)
-        self._tokenizer = load_tokenizer(self._policy, trust_remote_code=config.model.trust_remote_code)
-        self._rollouts = RolloutFleet(self._policy, config.model, config.rollout, self._tokenizer, seed=config.seed)
+        tokenizer = load_tokenizer(self._policy, trust_remote_code=config.model.trust_remote_code)
+        current = self._policy if self._checkpoint is None else str(self._checkpoint / "policy")
+        self._rollouts = RolloutFleet(current, config.model, config.rollout, tokenizer, seed=config.seed)
+        # From the initial policy also on resume, since that is the reference of the KL penalty.
         self._learner = start_learner(self._policy, config)
         self._scoring = ScoringFleet(config.reward, self._default_reward)
         self._rollouts.start()
@@ -106,20 +107,13 @@ class Trainer:
 
     def iterate(self) -> dict[str, float]:
         """One iteration: draw, generate, score, observe, select, learn, sync, write."""
-        assert self._rollouts is not None and self._scoring is not None and self._runlog is not None
+        assert self._rollouts is not None and self._runlog is not None
         config, curriculum = self.config, self._curriculum
         self._times.clear()
         with self._timed("total"):
-            with self._timed("draw"):
-                rows = curriculum.draw(curriculum.num_prompts(config.train.batch_size))
-            with self._timed("generate"):
-                groups = self._rollouts.generate([self.data.train[row] for row in rows])
-            with self._timed("score"):
-                scoring = self._scoring.score(groups)
+            observation, groups, scoring = self._roll_out()
             with self._timed("select"):
-                observation = observe(rows, groups)
-                curriculum.observe(observation)
-                kept = select_balanced(observation.pass_rates, observation.degenerate, config.train.batch_size)
+                kept = curriculum.select(observation.pass_rates, observation.degenerate, config.train.batch_size)
                 learned = [groups[index] for index in kept]
                 rewards = [group.rewards for group in learned]
                 batch = make_batch(learned, group_relative(rewards, config.learner.scale_rewards))
@@ -143,6 +137,31 @@ class Trainer:
         }
         self._runlog.write_metrics(self.progress.step, metrics)
         return metrics
+
+    def _roll_out(self) -> tuple[Observation, list[Group], dict[str, float]]:
+        """Draw, generate, score and observe; again where the curriculum asks for more groups with a signal."""
+        assert self._rollouts is not None and self._scoring is not None
+        curriculum, batch_size = self._curriculum, self.config.train.batch_size
+        rows: list[int] = []
+        groups: list[Group] = []
+        scoring: dict[str, float] = defaultdict(float)
+        wanted = curriculum.num_prompts(batch_size)
+        for _ in range(1 + self.config.curriculum.max_redraws):
+            with self._timed("draw"):
+                drawn = curriculum.draw(wanted)
+            with self._timed("generate"):
+                part = self._rollouts.generate([self.data.train[row] for row in drawn])
+            with self._timed("score"):
+                for name, value in self._scoring.score(part).items():
+                    scoring[name] += value
+            with self._timed("select"):
+                curriculum.observe(observe(drawn, part))
+                rows += drawn.tolist()
+                groups += part
+                wanted = curriculum.redraw(batch_size, sum(not group.is_degenerate for group in groups))
+            if not wanted:
+                break
+        return observe(np.asarray(rows, dtype=np.int64), groups), groups, dict(scoring)
 
     def evaluate(self) -> list[EvaluationRow]:
         """Evaluate the current policy on the held-out prompts; the rows are written to the run's folder."""

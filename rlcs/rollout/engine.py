@@ -17,6 +17,7 @@ from rlcs.config import ModelConfig, RolloutConfig
 from rlcs.errors import EngineError
 from rlcs.rollout.work import SamplingSettings
 from rlcs.types import FinishReason, Response
+from rlcs.weights import to_tensors
 
 if TYPE_CHECKING:
     from vllm.outputs import CompletionOutput
@@ -130,14 +131,9 @@ class Engine:
         except Exception as error:  # vLLM raises anything here
             raise EngineError(f"vLLM failed while generating: {first_line(error)}") from error
 
-    def load_weights(self, weights: Mapping[str, Any], version: int) -> None:
-        """Put `weights` (Hugging Face names; numpy arrays or torch tensors) in place; forget all cached prefixes."""
-        import torch
-
-        tensors = [
-            (name, value if isinstance(value, torch.Tensor) else torch.from_numpy(value))
-            for name, value in weights.items()
-        ]
+    def load_weights(self, weights: Mapping[str, NDArray[Any]], version: int) -> None:
+        """Put `weights` (Hugging Face names; see `rlcs.weights`) in place; forget all cached prefixes."""
+        tensors = list(to_tensors(weights).items())
         # vLLM copies tied embeddings into a head of its own, which a reload must fill again.
         if self._is_tied and not any(name == _HEAD for name, _ in tensors):
             tensors += [(_HEAD, value) for name, value in tensors if name.endswith("embed_tokens.weight")]

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from rlcs.config import LearnerConfig
-from rlcs.learner.actor import LearnerActor, to_arrays, to_tensors
+from rlcs.learner.actor import LearnerActor
+from rlcs.weights import to_arrays, to_tensors
 from rlcs.learner.learner import Learner
 from rlcs.types import Batch
 
