@@ -27,16 +27,23 @@ LEVELS: dict[str, list[dict[str, Any]]] = {
     "chain_sum": [
         {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1},
         {"min_terms": 3, "max_terms": 3, "min_digits": 1, "max_digits": 1},
+        {"min_terms": 4, "max_terms": 4, "min_digits": 1, "max_digits": 1},
         {"min_terms": 5, "max_terms": 5, "min_digits": 1, "max_digits": 1},
-        {"min_terms": 2, "max_terms": 2, "min_digits": 2, "max_digits": 2},
-        {"min_terms": 3, "max_terms": 3, "min_digits": 2, "max_digits": 2},
+        {"min_terms": 6, "max_terms": 6, "min_digits": 1, "max_digits": 1},
+    ],
+    "gcd": [
+        {"min_value": 1, "max_value": 9},
+        {"min_value": 1, "max_value": 20},
+        {"min_value": 1, "max_value": 40},
+        {"min_value": 1, "max_value": 80},
+        {"min_value": 1, "max_value": 80, "min_numbers": 3, "max_numbers": 3},
     ],
     "products": [
         {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1},
         {"min_terms": 3, "max_terms": 3, "min_digits": 1, "max_digits": 1},
         {"min_terms": 4, "max_terms": 4, "min_digits": 1, "max_digits": 1},
-        {"min_terms": 2, "max_terms": 2, "min_digits": 2, "max_digits": 2},
-        {"min_terms": 2, "max_terms": 2, "min_digits": 3, "max_digits": 3},
+        {"min_terms": 5, "max_terms": 5, "min_digits": 1, "max_digits": 1},
+        {"min_terms": 6, "max_terms": 6, "min_digits": 1, "max_digits": 1},
     ],
     "spell_backward": [
         {"min_word_len": 3, "max_word_len": 3},

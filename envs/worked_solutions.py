@@ -51,15 +51,30 @@ def solve_spell_backward(entry: Entry) -> WorkedSolution:
 
 
 def solve_letter_counting(entry: Entry) -> WorkedSolution:
-    """The words with the number of hits in each, then the running total."""
+    """The running total after each word."""
     letter = entry["metadata"]["target_letter"]
-    counts = [word.lower().count(letter) for word in entry["metadata"]["span"]]
     total = 0
-    steps = []
-    for word, hits in zip(entry["metadata"]["span"], counts, strict=True):
-        total += hits
-        steps.append(f"{' '.join(word.lower())}:{total}")
-    return WorkedSolution(" ".join(steps), str(total))
+    totals = []
+    for word in entry["metadata"]["span"]:
+        total += word.lower().count(letter)
+        totals.append(str(total))
+    return WorkedSolution(" ".join(totals), str(total))
+
+
+def solve_gcd(entry: Entry) -> WorkedSolution:
+    """Euclid's remainders: of 12 and 18 they are `18,12,6`; a third number goes on with the result."""
+    numbers = entry["metadata"]["numbers"]
+    total = numbers[0]
+    runs = []
+    for number in numbers[1:]:
+        high, low = max(total, number), min(total, number)
+        remainders = [high]
+        while low:
+            remainders.append(low)
+            high, low = low, high % low
+        runs.append(",".join(str(value) for value in remainders))
+        total = high
+    return WorkedSolution(" ".join(runs), str(total))
 
 
 SOLVERS: dict[str, Callable[[Entry], WorkedSolution]] = {
@@ -67,4 +82,5 @@ SOLVERS: dict[str, Callable[[Entry], WorkedSolution]] = {
     "products": solve_products,
     "spell_backward": solve_spell_backward,
     "letter_counting": solve_letter_counting,
+    "gcd": solve_gcd,
 }

@@ -52,6 +52,9 @@ class TinyConfig(Section):
     num_heads: PositiveInt = Field(4, description="Attention heads.")
     intermediate_size: PositiveInt = Field(512, description="Width of the MLP.")
     vocab_size: int = Field(512, ge=300, description="Upper bound of the byte-level BPE vocabulary.")
+    initializer_range: PositiveFloat = Field(
+        0.07, description="Standard deviation of the random weights; small models learn sooner above the usual 0.02."
+    )
     max_position_embeddings: PositiveInt = Field(1024, description="Longest context, in tokens.")
 
     @model_validator(mode="after")
@@ -146,6 +149,7 @@ class SFTSection(Section):
     max_length: PositiveInt = Field(512, description="Tokens of a packed sequence.")
     learning_rate: PositiveFloat = Field(1e-3, description="Peak learning rate, cosine decay.")
     warmup_steps: int = Field(20, ge=0, description="Steps of linear warm-up.")
+    adam_beta2: float = Field(0.999, ge=0, lt=1, description="AdamW beta2; 0.95 suits short training from nothing.")
     num_solutions: PositiveInt = Field(20_000, description="Worked solutions to make, if an environment makes them.")
     solutions: HomePath | None = Field(
         None, description="Dataset with a `solution` column; the training data if not given."

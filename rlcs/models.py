@@ -91,6 +91,7 @@ def build_tiny_policy(folder: Path, config: TinyConfig, texts: Iterable[str], se
                 num_key_value_heads=config.num_heads,
                 max_position_embeddings=config.max_position_embeddings,
                 tie_word_embeddings=True,
+                initializer_range=config.initializer_range,
                 eos_token_id=tokenizer.eos_token_id,
                 pad_token_id=tokenizer.pad_token_id,
                 bos_token_id=None,

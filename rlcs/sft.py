@@ -117,6 +117,7 @@ def train_sft(
             lr_scheduler_type="cosine",
             warmup_steps=config.warmup_steps,
             weight_decay=0.01,
+            adam_beta2=config.adam_beta2,
             max_length=None,
             packing=False,  # already packed above; the collator keeps rows apart
             dataset_kwargs={"skip_prepare_dataset": True},
