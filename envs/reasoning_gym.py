@@ -45,6 +45,13 @@ LEVELS: dict[str, list[dict[str, Any]]] = {
         {"min_terms": 5, "max_terms": 5, "min_digits": 1, "max_digits": 1},
         {"min_terms": 6, "max_terms": 6, "min_digits": 1, "max_digits": 1},
     ],
+    "count_primes": [
+        {"min_n": 1, "max_n": 12},
+        {"min_n": 1, "max_n": 24},
+        {"min_n": 1, "max_n": 40},
+        {"min_n": 1, "max_n": 65},
+        {"min_n": 1, "max_n": 99},
+    ],
     "spell_backward": [
         {"min_word_len": 3, "max_word_len": 3},
         {"min_word_len": 4, "max_word_len": 4},

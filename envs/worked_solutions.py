@@ -12,36 +12,28 @@ Entry = dict[str, Any]
 
 
 def solve_chain_sum(entry: Entry) -> WorkedSolution:
-    """Running totals: `7-9+2` becomes `7-9=-2 -2+2=0`."""
+    """Running totals of one width: `7 - 9 + 2` becomes `+07 -02 +00`.
+
+    A total then stands as far from the next as a one-digit term of the question from its neighbour, four tokens of one
+    character each, which makes the term that belongs to a total easy to find.
+    """
     tokens = entry["metadata"]["expression"].split()
     total = int(tokens[0])
-    steps = []
+    totals = [total]
     for operator, term in zip(tokens[1::2], tokens[2::2], strict=True):
-        after = total + int(term) if operator == "+" else total - int(term)
-        steps.append(f"{total}{operator}{term}={after}")
-        total = after
-    return WorkedSolution(" ".join(steps), str(total))
+        total += int(term) if operator == "+" else -int(term)
+        totals.append(total)
+    return WorkedSolution(" ".join(f"{value:+03d}" for value in totals), str(total))
 
 
 def solve_products(entry: Entry) -> WorkedSolution:
-    """Running products; a factor of several digits is split into its places: `12*34` is `12*4=48 12*30=360 48+360=408`."""
-    factors = [int(token) for token in entry["metadata"]["expression"].split(" * ")]
-    total = factors[0]
-    steps = []
-    for factor in factors[1:]:
-        places = [int(digit) * 10**place for place, digit in enumerate(reversed(str(factor)))]
-        if len(places) == 1:
-            steps.append(f"{total}*{factor}={total * factor}")
-        else:
-            partial = 0
-            for value in places:
-                product = total * value
-                steps.append(f"{total}*{value}={product}")
-                if partial:
-                    steps.append(f"{partial}+{product}={partial + product}")
-                partial += product
-        total *= factor
-    return WorkedSolution(" ".join(steps), str(total))
+    """Running products: `3 * 4 * 5` becomes `3 12 60`."""
+    total = 1
+    totals = []
+    for factor in entry["metadata"]["expression"].split(" * "):
+        total *= int(factor)
+        totals.append(str(total))
+    return WorkedSolution(" ".join(totals), str(total))
 
 
 def solve_spell_backward(entry: Entry) -> WorkedSolution:
@@ -77,10 +69,17 @@ def solve_gcd(entry: Entry) -> WorkedSolution:
     return WorkedSolution(" ".join(runs), str(total))
 
 
+def solve_count_primes(entry: Entry) -> WorkedSolution:
+    """The primes, each with its number: `11:1 13:2 17:3`; nothing where there are none."""
+    primes = entry["metadata"]["primes"]
+    return WorkedSolution(" ".join(f"{prime}:{count}" for count, prime in enumerate(primes, 1)), str(len(primes)))
+
+
 SOLVERS: dict[str, Callable[[Entry], WorkedSolution]] = {
     "chain_sum": solve_chain_sum,
     "products": solve_products,
     "spell_backward": solve_spell_backward,
     "letter_counting": solve_letter_counting,
     "gcd": solve_gcd,
+    "count_primes": solve_count_primes,
 }
