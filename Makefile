@@ -26,7 +26,7 @@ quickstart: setup ## train a small policy with curriculum sampling and show that
 	$(BIN)/rlcs train configs/quickstart.yaml name="$$run" $(ARGS)
 
 test: check ## check, then run the tests, a true run of Ray and vLLM among them
-	RLCS_REQUIRE_E2E=1 $(BIN)/python -m pytest $(ARGS)
+	$(if $(ARGS),,RLCS_REQUIRE_E2E=1) $(BIN)/python -m pytest $(ARGS)
 
 test-slow: setup ## run the tests that take long
 	$(BIN)/python -m pytest -m "slow and not gpu" $(ARGS)

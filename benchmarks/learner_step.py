@@ -39,7 +39,9 @@ def make_groups(lengths: np.ndarray, vocabulary: int, rng: np.random.Generator) 
                 token_ids=rng.integers(10, vocabulary, length).astype(np.int32),
                 logprobs=np.full(length, -np.log(vocabulary), np.float32),
                 loss_mask=np.ones(length, np.bool_),
-                text="", finish_reason=FinishReason.STOP, policy_version=0,
+                text="",
+                finish_reason=FinishReason.STOP,
+                policy_version=0,
             )
             for length in row
         ]
@@ -82,9 +84,16 @@ class TRLStep:
             model=AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
             reward_funcs=lambda completions, **columns: [0.0] * len(completions),
             args=GRPOConfig(
-                output_dir=str(output), use_cpu=True, bf16=False, report_to="none", gradient_checkpointing=False,
-                per_device_train_batch_size=8, num_generations=8, max_completion_length=MAX_COMPLETION_LENGTH,
-                loss_type="grpo", beta=0.0,
+                output_dir=str(output),
+                use_cpu=True,
+                bf16=False,
+                report_to="none",
+                gradient_checkpointing=False,
+                per_device_train_batch_size=8,
+                num_generations=8,
+                max_completion_length=MAX_COMPLETION_LENGTH,
+                loss_type="grpo",
+                beta=0.0,
             ),
             train_dataset=Dataset.from_dict({"prompt": ["one"] * 8}),
             processing_class=load_tokenizer(str(folder)),

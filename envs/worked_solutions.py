@@ -70,9 +70,11 @@ def solve_gcd(entry: Entry) -> WorkedSolution:
 
 
 def solve_count_primes(entry: Entry) -> WorkedSolution:
-    """The primes, each with its number: `11:1 13:2 17:3`; nothing where there are none."""
-    primes = entry["metadata"]["primes"]
-    return WorkedSolution(" ".join(f"{prime}:{count}" for count, prime in enumerate(primes, 1)), str(len(primes)))
+    """The number of primes below the start and up to the end: between 11 and 20 they are `4 8`, hence 4."""
+    start = entry["metadata"]["start"]
+    count = len(entry["metadata"]["primes"])
+    below = sum(all(n % d for d in range(2, int(n**0.5) + 1)) for n in range(2, start))
+    return WorkedSolution(f"{below} {below + count}", str(count))
 
 
 SOLVERS: dict[str, Callable[[Entry], WorkedSolution]] = {

@@ -44,11 +44,11 @@ class Reward(ABC):
 
     def setup(self) -> None:
         """Load what scoring needs (a model, a file, worker processes). Called once, where scoring happens."""
-        return None
+        return
 
     def close(self) -> None:
         """Release what `setup` or scoring took: processes, connections. May be called more than once."""
-        return None
+        return
 
     @abstractmethod
     def score(self, completion: str, answer: str, **columns: Any) -> Score | None:

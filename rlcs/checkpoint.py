@@ -1,11 +1,11 @@
 """Checkpoints: written beside and renamed, with checksums; the newest whole one is found again.
 
-    checkpoints/step-000025/
-      policy/           an ordinary Hugging Face model folder
-      learner/          optimizer state (safetensors, JSON)
-      curriculum.safetensors, curriculum.json
-      state.json        counters
-      manifest.json     SHA-256 of every file; its presence means that the checkpoint is whole
+checkpoints/step-000025/
+  policy/           an ordinary Hugging Face model folder
+  learner/          optimizer state (safetensors, JSON)
+  curriculum.safetensors, curriculum.json
+  state.json        counters
+  manifest.json     SHA-256 of every file; its presence means that the checkpoint is whole
 """
 
 from __future__ import annotations

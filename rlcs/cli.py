@@ -86,7 +86,9 @@ def sft(config: ConfigArgument, overrides: Overrides = None) -> None:
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
     num_samples: Annotated[int | None, typer.Option(min=1, help="Responses a prompt; the largest k of pass@k.")] = None,
-    step: Annotated[int | None, typer.Option(min=0, help="Iteration whose checkpoint is evaluated; the newest.")] = None,
+    step: Annotated[
+        int | None, typer.Option(min=0, help="Iteration whose checkpoint is evaluated; the newest.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON line for each domain and tier.")] = False,
 ) -> None:
     """Evaluate a run's policy on its held-out prompts: pass@1 and pass@k by domain and tier."""

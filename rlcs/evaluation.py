@@ -34,7 +34,9 @@ def summarise(groups: Sequence[Group], step: int) -> list[EvaluationRow]:
     for group in groups:
         cells[(group.prompt.domain, group.prompt.tier)].append(group)
     rows = []
-    for (domain, tier), members in sorted(cells.items(), key=lambda cell: (cell[0][0], -1 if cell[0][1] is None else cell[0][1])):
+    for (domain, tier), members in sorted(
+        cells.items(), key=lambda cell: (cell[0][0], -1 if cell[0][1] is None else cell[0][1])
+    ):
         k = min(len(group.responses) for group in members)
         rows.append(
             EvaluationRow(

@@ -149,7 +149,9 @@ def load_run_config(run_dir: Path) -> Config:
     path = run_dir / "config.yaml"
     if not path.is_file():
         raise CheckpointError(f"{run_dir} is no run's folder (it has no config.yaml)")
-    return load_config(path).model_copy(update={"output_dir": run_dir.absolute().parent, "name": run_dir.absolute().name})
+    return load_config(path).model_copy(
+        update={"output_dir": run_dir.absolute().parent, "name": run_dir.absolute().name}
+    )
 
 
 def available_cpus(config: Config) -> float:
@@ -194,7 +196,9 @@ def _run(
                     display.stage(f"evaluating {len(materials.data.eval):,} held-out prompts")
                     before = trainer.evaluate()
                 trainer.save()  # a run that is stopped early can be resumed
-                display.note(f"held-out accuracy {100 * mean_accuracy(before):.1f} %" if before else "no held-out prompts")
+                display.note(
+                    f"held-out accuracy {100 * mean_accuracy(before):.1f} %" if before else "no held-out prompts"
+                )
             else:
                 rows = read_evaluations(run_dir)
                 before = [row for row in rows if row.step == rows[0].step]
@@ -204,7 +208,9 @@ def _run(
             summary.steps, summary.generated_tokens = trainer.progress.step, trainer.progress.generated_tokens
             summary.finished = trainer.is_done
             if not trainer.is_done:
-                display.stage(f"stopped after iteration {trainer.progress.step}. Resume with:  rlcs train --resume {run_dir}")
+                display.stage(
+                    f"stopped after iteration {trainer.progress.step}. Resume with:  rlcs train --resume {run_dir}"
+                )
                 return summary
             with _clock(summary, "evaluate_after"):
                 display.stage("evaluating")
@@ -218,7 +224,9 @@ def _run(
         finally:
             trainer.close()
     summary.write(run_dir)
-    display.stage(f"done: {summary.steps} iterations, {summary.generated_tokens:,} generated tokens; the run is in {run_dir}")
+    display.stage(
+        f"done: {summary.steps} iterations, {summary.generated_tokens:,} generated tokens; the run is in {run_dir}"
+    )
     return summary
 
 

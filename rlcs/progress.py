@@ -8,7 +8,15 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from rlcs.runlog import EvaluationRow
@@ -77,8 +85,13 @@ class Display:
             return
         if self._progress is None:
             self._progress = Progress(
-                TextColumn("         [bold]{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
-                TextColumn("{task.fields[text]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+                TextColumn("         [bold]{task.description}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[text]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
                 console=self.console,
             )
             self._progress.start()
@@ -95,11 +108,17 @@ class Display:
 def evaluation_table(before: Sequence[EvaluationRow], after: Sequence[EvaluationRow] | None) -> Table:
     """Held-out results by domain and tier: pass@1 and pass@k, before and after where there are two."""
     k = max((row.k for row in before), default=1)
-    table = Table(title="Held-out accuracy (pass@1)" if after is not None else "Held-out accuracy", title_justify="left")
+    table = Table(
+        title="Held-out accuracy (pass@1)" if after is not None else "Held-out accuracy", title_justify="left"
+    )
     table.add_column("domain", no_wrap=True)
     table.add_column("tier", no_wrap=True)
     table.add_column("prompts", justify="right")
-    names = ("before", "after", "change", f"pass@{k} before", f"pass@{k} after") if after is not None else ("pass@1", f"pass@{k}")
+    names = (
+        ("before", "after", "change", f"pass@{k} before", f"pass@{k} after")
+        if after is not None
+        else ("pass@1", f"pass@{k}")
+    )
     for name in names:
         table.add_column(name, justify="right")
     later = {(row.domain, row.tier): row for row in after or []}
@@ -127,8 +146,12 @@ def _cells(
     afters = [later[(row.domain, row.tier)] for row in rows if (row.domain, row.tier) in later]
     one, two = _mean(rows, "pass_at_1"), _mean(afters, "pass_at_1")
     return [
-        str(prompts), _percent(one), _percent(two), f"{100 * (two - one):+.1f}",
-        _percent(_mean(rows, "pass_at_k")), _percent(_mean(afters, "pass_at_k")),
+        str(prompts),
+        _percent(one),
+        _percent(two),
+        f"{100 * (two - one):+.1f}",
+        _percent(_mean(rows, "pass_at_k")),
+        _percent(_mean(afters, "pass_at_k")),
     ]
 
 

@@ -74,13 +74,13 @@ def tokenize_examples(
         )
         response_ids = tokenizer.encode(example.response, add_special_tokens=False) + [tokenizer.eos_token_id]
         if len(prompt_ids) + len(response_ids) <= max_length:
-            rows.append(
-                {"input_ids": prompt_ids + response_ids, "labels": [IGNORED] * len(prompt_ids) + response_ids}
-            )
+            rows.append({"input_ids": prompt_ids + response_ids, "labels": [IGNORED] * len(prompt_ids) + response_ids})
     if len(rows) < len(examples):
         logger.warning(
             "sft: %d of %d solutions are longer than sft.max_length (%d tokens) and were left out",
-            len(examples) - len(rows), len(examples), max_length,
+            len(examples) - len(rows),
+            len(examples),
+            max_length,
         )
     return rows
 

@@ -118,7 +118,9 @@ class Trainer:
                 rewards = [group.rewards for group in learned]
                 batch = make_batch(learned, group_relative(rewards, config.learner.scale_rewards))
             with self._timed("learn"):
-                learning = get(self._learner.update.remote(batch, len(learned)), _UPDATE_TIMEOUT_S, "updating the policy")
+                learning = get(
+                    self._learner.update.remote(batch, len(learned)), _UPDATE_TIMEOUT_S, "updating the policy"
+                )
             with self._timed("sync"):
                 self._rollouts.sync(self._learner.weights.remote(), version=self.progress.step + 1)
             with self._timed("write"):
@@ -246,9 +248,7 @@ def rollout_metrics(groups: list[Group], learned: list[Group], seconds: float) -
         "rollout/tokens": tokens,
         "rollout/tokens_per_s": tokens / max(seconds, 1e-9),
         "rollout/mean_length": float(lengths.mean()),
-        "rollout/truncated": float(
-            np.mean([r.finish_reason == "length" for group in groups for r in group.responses])
-        ),
+        "rollout/truncated": float(np.mean([r.finish_reason == "length" for group in groups for r in group.responses])),
     }
     for domain in sorted({group.prompt.domain for group in groups}):
         metrics[f"reward/{domain}"] = float(

@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -85,9 +85,7 @@ def set_up(device: str | None, *, docs: bool) -> None:
 def install(device: str, present: str | None, lock: Path) -> None:
     """All steps: the environment, pip, PyTorch, the engine, the rest, RLCS itself."""
     pins = read_lock(lock)
-    torch = [pin for pin in pins if TORCH.match(pin)]
-    engine = [pin for pin in pins if ENGINE.match(pin)]
-    rest = [pin for pin in pins if pin not in torch and pin not in engine]
+    torch, engine, rest = in_steps(pins)
     # Packages without a wheel are built with the pinned setuptools, not with whatever is newest today.
     tools = [PIP, *(pin for pin in pins if pin.startswith("setuptools=="))]
     name = lock.relative_to(ROOT)
@@ -105,12 +103,11 @@ def install(device: str, present: str | None, lock: Path) -> None:
     step("6/6 RLCS itself, editable", lambda: pip_install(["--editable", str(ROOT)]))
 
 
-def step(what: str, action: object) -> None:
+def step(what: str, action: Callable[[], object]) -> None:
     """Say in one line what is done, and how long it took."""
     print(f"setup: {what} ...", end="", flush=True)
     start = time.monotonic()
     try:
-        assert callable(action)
         action()
     except BaseException:
         print(flush=True)
@@ -193,13 +190,20 @@ def explain(output: str) -> tuple[str, bool]:
     return (errors[-1].strip() if errors else last_line(output)), True
 
 
+def in_steps(pins: list[str]) -> tuple[list[str], list[str], list[str]]:
+    """The pins in three parts, so that a failure late loses little: PyTorch, the engine, the rest."""
+    torch = [pin for pin in pins if TORCH.match(pin)]
+    engine = [pin for pin in pins if ENGINE.match(pin)]
+    return torch, engine, [pin for pin in pins if pin not in torch and pin not in engine]
+
+
 def read_lock(path: Path) -> list[str]:
     """The pins of a lock file, in its order."""
     try:
         lines = path.read_text().splitlines()
     except OSError as error:
         raise SetupError(f"cannot read {path}: {error.strerror}") from error
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def installed_device() -> str | None:
@@ -248,7 +252,7 @@ def run_with_newer_python(arguments: list[str]) -> None:
     for minor in (11, 12, 13):
         python = shutil.which(f"python3.{minor}")
         if python:
-            os.execv(python, [python, __file__, *arguments])
+            os.execv(python, [python, __file__, *arguments])  # noqa: S606
     raise SetupError(
         f"Python {sys.version_info[0]}.{sys.version_info[1]} is too old: install 3.11 or newer, "
         "and name it if it is not found: make setup PYTHON=/path/to/python3.11"

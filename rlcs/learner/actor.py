@@ -15,6 +15,7 @@ from rlcs.config import LearnerConfig
 from rlcs.types import Batch
 from rlcs.weights import to_arrays
 
+
 class LearnerActor:
     """`rlcs.learner.learner.Learner` behind Ray.
 

@@ -42,9 +42,11 @@ def learned_logprobs(
     """
     if model.config._attn_implementation == attention.NAME:
         packed = pack(batch, families, model.device)
-        hidden = _base(model)(
-            input_ids=packed.input_ids, position_ids=packed.position_ids, use_cache=False, packed=packed
-        ).last_hidden_state[0].index_select(0, packed.predictors)
+        hidden = (
+            _base(model)(input_ids=packed.input_ids, position_ids=packed.position_ids, use_cache=False, packed=packed)
+            .last_hidden_state[0]
+            .index_select(0, packed.predictors)
+        )
         targets, tokens, sequences = packed.targets, packed.token_index, packed.sequence_index
     else:
         hidden, targets, tokens, sequences = _padded_hidden(model, batch, families)
@@ -70,9 +72,7 @@ def _padded_hidden(
         owners.append(np.full(len(learned), sequence, np.int64))
     index = np.concatenate(tokens)
     # Padding stands on the right, where a causal model never looks: no attention mask, so the fast kernel serves.
-    hidden = _base(model)(
-        input_ids=torch.from_numpy(ids).to(model.device), use_cache=False
-    ).last_hidden_state
+    hidden = _base(model)(input_ids=torch.from_numpy(ids).to(model.device), use_cache=False).last_hidden_state
     selected = hidden.flatten(0, 1).index_select(0, torch.from_numpy(np.concatenate(predictors)).to(model.device))
     targets = torch.from_numpy(batch.token_ids[index]).to(model.device)
     return selected, targets, index, np.concatenate(owners)
@@ -116,5 +116,3 @@ def _chunk(
     with torch.no_grad():
         all_logprobs = torch.log_softmax(logits.detach(), dim=-1)
         return logprobs, -(all_logprobs.exp() * all_logprobs).sum(-1)
-
-

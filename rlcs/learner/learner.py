@@ -276,9 +276,9 @@ class Learner:
         config = json.loads(path.read_text(encoding="utf-8"))
         config["dtype"] = str(self._dtype).removeprefix("torch.")
         path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        AutoTokenizer.from_pretrained(
-            self._model_path, trust_remote_code=self._trust_remote_code
-        ).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(self._model_path, trust_remote_code=self._trust_remote_code).save_pretrained(
+            folder
+        )
 
     def save_state(self, folder: Path) -> None:
         """Write what `load_state` needs to go on bit by bit: float32 weights, optimizer moments, counters."""

@@ -29,9 +29,7 @@ if TYPE_CHECKING:
 LossType = Literal["grpo", "dapo", "dr_grpo"]
 
 
-def sequence_weights(
-    counts: NDArray[np.int64], loss_type: LossType, max_completion_length: int
-) -> NDArray[np.float32]:
+def sequence_weights(counts: NDArray[np.int64], loss_type: LossType, max_completion_length: int) -> NDArray[np.float32]:
     """[S] the weight of each learned token of a sequence in the loss of the batch, from [S] counts of learned tokens.
 
     `grpo`: mean over a sequence's tokens, then over sequences (the paper). `dapo`: mean over the batch's tokens.

@@ -104,9 +104,7 @@ def pack(batch: Batch, families: Sequence[Family], device: torch.device) -> Pack
     return Packed(
         input_ids=tensor(ids)[None],
         position_ids=tensor(positions)[None],
-        buckets=[
-            Bucket(tensor([gather]), size, width, tensor([keep])) for gather, size, width, keep in buckets
-        ],
+        buckets=[Bucket(tensor([gather]), size, width, tensor([keep])) for gather, size, width, keep in buckets],
         order=tensor([order]),
         predictors=tensor(predictors),
         targets=tensor([batch.token_ids[flat_index]]),

@@ -142,4 +142,3 @@ class RolloutFleet:
         """End the engines' processes."""
         for actor in [*self._engines, self._queue]:
             ray.kill(actor)
-

@@ -34,8 +34,11 @@ def policy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from safetensors.torch import load_file, save_file
 
     weights = load_file(folder / "model.safetensors")
-    save_file({name: value * (1 if "norm" in name else 8) for name, value in weights.items()},
-              folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        {name: value * (1 if "norm" in name else 8) for name, value in weights.items()},
+        folder / "model.safetensors",
+        metadata={"format": "pt"},
+    )
     return folder
 
 

@@ -9,9 +9,9 @@ import torch
 
 from rlcs.config import LearnerConfig
 from rlcs.learner.actor import LearnerActor
-from rlcs.weights import to_arrays, to_tensors
 from rlcs.learner.learner import Learner
 from rlcs.types import Batch
+from rlcs.weights import to_arrays, to_tensors
 
 
 @pytest.fixture(scope="module")

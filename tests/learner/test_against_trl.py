@@ -23,9 +23,7 @@ TEMPERATURE = 0.9
 BETA = 0.2
 
 
-def trl_trainer(
-    folder: Path, output: Path, *, loss_type: str, beta: float, corrected: bool, importance: bool
-) -> Any:
+def trl_trainer(folder: Path, output: Path, *, loss_type: str, beta: float, corrected: bool, importance: bool) -> Any:
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
@@ -33,11 +31,24 @@ def trl_trainer(
         model=AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
         reward_funcs=lambda completions, **columns: [0.0] * len(completions),
         args=GRPOConfig(
-            output_dir=str(output), use_cpu=True, bf16=False, report_to="none", gradient_checkpointing=False,
-            per_device_train_batch_size=12, gradient_accumulation_steps=1, steps_per_generation=1, num_generations=4,
-            max_completion_length=MAX_COMPLETION_LENGTH, temperature=TEMPERATURE, loss_type=loss_type, beta=beta,
-            use_bias_correction_kl=corrected, epsilon=0.2, epsilon_high=0.28,
-            vllm_importance_sampling_mode="token_truncate", vllm_importance_sampling_clip_max=CAP,
+            output_dir=str(output),
+            use_cpu=True,
+            bf16=False,
+            report_to="none",
+            gradient_checkpointing=False,
+            per_device_train_batch_size=12,
+            gradient_accumulation_steps=1,
+            steps_per_generation=1,
+            num_generations=4,
+            max_completion_length=MAX_COMPLETION_LENGTH,
+            temperature=TEMPERATURE,
+            loss_type=loss_type,
+            beta=beta,
+            use_bias_correction_kl=corrected,
+            epsilon=0.2,
+            epsilon_high=0.28,
+            vllm_importance_sampling_mode="token_truncate",
+            vllm_importance_sampling_clip_max=CAP,
         ),
         train_dataset=Dataset.from_dict({"prompt": ["one"] * 12}),
         processing_class=load_tokenizer(str(folder)),
@@ -95,8 +106,13 @@ def test_loss_gradient_and_metrics_equal_trls(
     learner = Learner(
         str(policy_folder),
         LearnerConfig(
-            loss_type=loss_type, beta=beta, importance_sampling_correction=importance, importance_sampling_cap=CAP,
-            use_bias_correction_kl=corrected, threads=1, tokens_per_micro_batch=120,
+            loss_type=loss_type,
+            beta=beta,
+            importance_sampling_correction=importance,
+            importance_sampling_cap=CAP,
+            use_bias_correction_kl=corrected,
+            threads=1,
+            tokens_per_micro_batch=120,
         ),
         max_completion_length=MAX_COMPLETION_LENGTH,
         temperature=TEMPERATURE,

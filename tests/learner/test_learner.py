@@ -93,8 +93,16 @@ def test_grouped_query_and_sliding_window_attention_can_be_packed(tmp_path: Path
 
     torch.manual_seed(0)
     shape = Qwen2Config(
-        vocab_size=320, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, use_sliding_window=True, sliding_window=8, max_window_layers=1, initializer_range=0.2,
+        vocab_size=320,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        use_sliding_window=True,
+        sliding_window=8,
+        max_window_layers=1,
+        initializer_range=0.2,
     )
     assert "sliding_attention" in shape.layer_types
     Qwen2ForCausalLM(shape).save_pretrained(tmp_path)
@@ -107,9 +115,7 @@ def test_grouped_query_and_sliding_window_attention_can_be_packed(tmp_path: Path
 def test_entropy_is_that_of_the_sampling_distribution(policy_folder: Path, make_random_batch: MakeBatch) -> None:
     batch = make_random_batch(1, 1)
     learner = make_learner(policy_folder, temperature=0.5)
-    _, entropies, index, _ = learned_logprobs(
-        learner.model, batch, families(batch, np.arange(1)), temperature=0.5
-    )
+    _, entropies, index, _ = learned_logprobs(learner.model, batch, families(batch, np.arange(1)), temperature=0.5)
     with torch.no_grad():
         logits = AutoModelForCausalLM.from_pretrained(policy_folder)(torch.from_numpy(batch.token_ids)[None]).logits[0]
     expected = torch.distributions.Categorical(logits=logits / 0.5).entropy()[index - 1]

@@ -19,7 +19,7 @@ def prompt(answer: str = "7", domain: str = "sums", **metadata: Any) -> Prompt:
     return Prompt(f"id-{answer}", [{"role": "user", "content": "?"}], answer, domain, 2, metadata)
 
 
-@pytest.fixture()
+@pytest.fixture
 def write(tmp_path: Path) -> Any:
     """Write a file of rewards and name one of them."""
 

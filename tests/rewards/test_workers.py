@@ -34,7 +34,7 @@ def work(request):
 """
 
 
-@pytest.fixture()
+@pytest.fixture
 def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KillablePool]:
     (tmp_path / "worker_target_for_test.py").write_text(_TARGET)
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -39,7 +39,7 @@ def fragile(prompts, completions, **columns):
 """
 
 
-@pytest.fixture()
+@pytest.fixture
 def rewards(tmp_path: Path) -> Path:
     path = tmp_path / "fleet_rewards.py"
     path.write_text(_REWARDS)

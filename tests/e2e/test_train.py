@@ -1,0 +1,131 @@
+"""The whole thing, as a user runs it: `rlcs train`, Ctrl-C, `--resume`, `rlcs eval`; Ray and vLLM are real."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from rlcs.checkpoint import find_damage, list_checkpoints
+from rlcs.runlog import read_evaluations, read_metrics
+
+SMALL = [
+    "data.train_per_level=30",
+    "data.eval_per_level=2",
+    "sft.steps=40",
+    "sft.batch_size=4",
+    "sft.num_solutions=1500",
+    "rollout.num_engines=1",
+    "eval.num_samples=2",
+    "train.batch_size=8",
+    "rollout.num_generations=4",
+]
+
+
+def rlcs(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "rlcs.cli", *arguments]
+
+
+def run(*arguments: str, code: int = 0) -> str:
+    result = subprocess.run(rlcs(*arguments), capture_output=True, text=True, timeout=280, check=False)
+    assert result.returncode == code, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A finished run of three iterations from nothing, and what it printed."""
+    folder = tmp_path_factory.mktemp("runs")
+    config = str(Path("configs/quickstart.yaml").absolute())
+    output = run("train", config, f"output_dir={folder}", "name=small", "train.steps=3", *SMALL)
+    return folder / "small", output
+
+
+def test_a_run_writes_its_folder(finished: tuple[Path, str]) -> None:
+    folder, output = finished
+    metrics = read_metrics(folder)
+    assert [line["step"] for line in metrics] == [1, 2, 3]
+    for line in metrics:
+        assert line["time/generate"] > 0
+        assert line["time/learn"] > 0
+        assert line["learner/optimizer_steps"] == 1
+    rows = pq.read_table(folder / "rollouts" / "step-000003.parquet").to_pylist()
+    assert len(rows) == metrics[-1]["rollout/groups"] * 4
+    assert {row["policy_version"] for row in rows} == {2}
+    assert sum(row["kept"] for row in rows) == 8 * 4
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["finished"] and summary["steps"] == 3
+    assert "Held-out accuracy" in output and "letter_counting" in output
+    assert {row.step for row in read_evaluations(folder)} == {0, 3}
+
+
+def test_the_engines_sample_from_the_learners_policy_after_every_sync(finished: tuple[Path, str]) -> None:
+    for line in read_metrics(finished[0]):
+        assert line["learner/logprob_gap_mean"] <= 1e-4
+
+
+def test_a_checkpoint_is_an_ordinary_model_folder(finished: tuple[Path, str]) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    newest = list_checkpoints(finished[0])[-1]
+    assert newest.name == "step-000003" and find_damage(newest) is None
+    tokenizer = AutoTokenizer.from_pretrained(newest / "policy")
+    model = AutoModelForCausalLM.from_pretrained(newest / "policy")
+    assert model.config.vocab_size >= len(tokenizer)
+    assert len(tokenizer.encode("<think></think><|begin_of_box|>", add_special_tokens=False)) == 3
+
+
+def test_eval_prints_the_table_of_a_run(finished: tuple[Path, str]) -> None:
+    output = run("eval", str(finished[0]), "--num-samples", "3")
+    assert "pass@3" in output and "count_primes" in output
+
+
+def test_a_run_folder_that_exists_is_refused_untouched(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    before = sorted(path.name for path in folder.iterdir())
+    config = str(Path("configs/quickstart.yaml").absolute())
+    output = run("train", config, f"output_dir={folder.parent}", "name=small", code=2)
+    assert output.count("rlcs: error:") == 1 and "--resume" in output
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_ctrl_c_saves_and_resume_goes_on(finished: tuple[Path, str]) -> None:
+    folder = finished[0].parent
+    policy = finished[0] / "policy-sft"
+    config = str(Path("configs/quickstart.yaml").absolute())
+    arguments = ["model.init=null", f"model.path={policy}", "sft.enabled=false", "train.steps=8", *SMALL]
+    process = subprocess.Popen(
+        rlcs("train", config, f"output_dir={folder}", "name=stopped", *arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 200
+        metrics = folder / "stopped" / "metrics.jsonl"
+        while not (metrics.exists() and metrics.read_text().count("\n") >= 2):
+            assert process.poll() is None and time.monotonic() < deadline, "no iteration was finished"
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to Ray's processes as well
+        output, _ = process.communicate(timeout=100)
+    finally:
+        process.kill()
+    assert process.returncode == 0, output
+    assert f"rlcs train --resume {folder / 'stopped'}" in output
+    stopped_at = len(read_metrics(folder / "stopped"))
+    assert 2 <= stopped_at < 8
+    assert list_checkpoints(folder / "stopped")[-1].name == f"step-{stopped_at:06d}"
+
+    output = run("train", "--resume", str(folder / "stopped"))
+    assert [line["step"] for line in read_metrics(folder / "stopped")] == list(range(1, 9))
+    assert "Held-out accuracy" in output
+    versions = pq.read_table(folder / "stopped" / "rollouts" / "step-000008.parquet").column("policy_version")
+    assert set(versions.to_pylist()) == {7}
