@@ -24,6 +24,7 @@ def fill(n: float, weights: NDArray[np.float64], capacity: NDArray[np.float64]) 
         active = np.where(is_open, weights, 0.0)
         if active.sum() <= 0:
             active = np.where(is_open, room, 0.0)
+        active /= active.max()  # tiny weights would lose their digits in the product
         shares = np.minimum(shares + left * active / active.sum(), capacity)
     return shares
 

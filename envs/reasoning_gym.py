@@ -23,6 +23,8 @@ _CHUNK = 256
 HASH_SEEDED = frozenset({"isomorphic_strings", "polynomial_multiplication", "ransom_note", "word_ladder"})
 """Tasks whose items come from walking a set of text: another process makes others from the same seed."""
 
+_SUMS = {"min_digits": 1, "max_digits": 1, "operators": ["+", "-"], "allow_parentheses": False, "allow_negation": False}
+
 LEVELS: dict[str, list[dict[str, Any]]] = {
     "chain_sum": [
         {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1},
@@ -38,6 +40,7 @@ LEVELS: dict[str, list[dict[str, Any]]] = {
         {"min_value": 1, "max_value": 80},
         {"min_value": 1, "max_value": 80, "min_numbers": 3, "max_numbers": 3},
     ],
+    "basic_arithmetic": [{"min_terms": terms, "max_terms": terms, **_SUMS} for terms in range(2, 7)],
     "products": [
         {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1},
         {"min_terms": 3, "max_terms": 3, "min_digits": 1, "max_digits": 1},

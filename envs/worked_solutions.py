@@ -83,5 +83,6 @@ SOLVERS: dict[str, Callable[[Entry], WorkedSolution]] = {
     "spell_backward": solve_spell_backward,
     "letter_counting": solve_letter_counting,
     "gcd": solve_gcd,
+    "basic_arithmetic": solve_chain_sum,
     "count_primes": solve_count_primes,
 }

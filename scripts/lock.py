@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from setup import PIP, ROOT, SetupError, last_line, read_lock
+from setup import PIP, ROOT, SetupError, read_lock
 
 EXTRAS = {"cpu": "cpu,dev,wandb,dashboard", "cuda": "cuda,dev,wandb,dashboard", "docs": "docs"}
 
@@ -73,20 +73,22 @@ def resolve(name: str, *, constraints: list[str]) -> list[str]:
         pinned = Path(folder) / "constraints.txt"
         pinned.write_text("\n".join(constraints))
         subprocess.run([sys.executable, "-m", "venv", str(python.parent.parent)], check=True)
-        pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
-        subprocess.run([*pip, PIP], check=True)
-        # Documentation needs RLCS's own packages only for its reference, and those are installed already.
+        pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install"]
+        subprocess.run([*pip, "--quiet", PIP], check=True)
+        # The docs extra alone: RLCS's own packages stand in the other locks.
         what = ["mkdocs-material"] if name == "docs" else [f"{ROOT}[{EXTRAS[name]}]"]
         result = subprocess.run(
             [*pip, "--dry-run", "--ignore-installed", "--report", str(report), "--constraint", str(pinned), *what],
-            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             check=False,
         )
         if result.returncode:
-            raise SetupError(f"pip found no solution: {last_line(result.stderr)}")
+            # pip tells the conflict after its first error.
+            _, _, told = result.stdout.partition("ERROR: ")
+            raise SetupError(f"pip found no solution: {told.strip()}")
         packages = [item["metadata"] for item in json.loads(report.read_text())["install"]]
-    # A package without further packages would not show setuptools, which builds those without a wheel.
     pins = {canonical(package["name"]): f"{canonical(package['name'])}=={package['version']}" for package in packages}
     pins.pop("rlcs", None)
     return [pins[key] for key in sorted(pins)]

@@ -134,9 +134,8 @@ class RolloutFleet:
 
     def sync(self, weights: Any, version: int) -> float:
         """Put new weights (a Ray reference to a dict by Hugging Face names) in place; the slowest engine's seconds."""
-        return max(
-            get([engine.load_weights.remote(weights, version) for engine in self._engines], 600, "syncing weights")
-        )
+        calls = [engine.load_weights.remote(weights, version) for engine in self._engines]
+        return float(max(get(calls, 600, "syncing weights")))
 
     def close(self) -> None:
         """End the engines' processes."""

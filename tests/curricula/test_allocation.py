@@ -46,3 +46,7 @@ def test_weight_zero_gets_something_only_when_the_rest_is_full() -> None:
     weights, capacity = np.asarray([1.0, 0.0]), np.asarray([5.0, 5.0])
     assert fill(4, weights, capacity).tolist() == [4, 0]
     assert fill(7, weights, capacity).tolist() == [5, 2]
+
+
+def test_fill_keeps_the_digits_of_tiny_weights() -> None:
+    np.testing.assert_allclose(fill(3, np.asarray([5e-324, 5e-324]), np.asarray([1.0, 2.0])), [1, 2])

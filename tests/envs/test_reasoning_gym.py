@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -68,17 +69,39 @@ def test_verifier_accepts_the_reference_and_the_worked_solution(task: str) -> No
                 assert verifier.score_answer(answer, prompt.metadata["entry"]) == 1.0
 
 
-def test_steps_of_the_worked_sums_and_products_are_true() -> None:
-    for task in ("chain_sum", "products"):
-        for prompt in make(task, LEVELS[task][4], 20):
-            solution = ENV.solve(prompt)
-            assert solution is not None
-            for step in solution.thinking.split():
-                left, right = step.split("=")
-                position = next(i for i, sign in enumerate(left) if i and sign in "+-*")
-                a, b = int(left[:position]), int(left[position + 1 :])
-                assert {"+": a + b, "-": a - b, "*": a * b}[left[position]] == int(right), step
-            assert solution.thinking.rpartition("=")[2] == prompt.answer
+@pytest.mark.parametrize("task", ["chain_sum", "basic_arithmetic", "products"])
+def test_running_totals_of_the_worked_sums_and_products_are_true(task: str) -> None:
+    for prompt in make(task, LEVELS[task][4], 20):
+        solution = ENV.solve(prompt)
+        assert solution is not None
+        expression = prompt.metadata["entry"]["metadata"]["expression"].split()
+        total = int(expression[0])
+        totals = [total]
+        for sign, term in zip(expression[1::2], expression[2::2], strict=True):
+            total = {"+": total + int(term), "-": total - int(term), "*": total * int(term)}[sign]
+            totals.append(total)
+        assert [int(text) for text in solution.thinking.split()] == totals
+        assert solution.answer == prompt.answer
+
+
+def test_worked_divisors_end_in_the_greatest_common_one() -> None:
+    for prompt in make("gcd", LEVELS["gcd"][4], 20):
+        solution = ENV.solve(prompt)
+        assert solution is not None
+        numbers = prompt.metadata["entry"]["metadata"]["numbers"]
+        runs = [[int(text) for text in run.split(",")] for run in solution.thinking.split()]
+        assert [run[-1] for run in runs] == [math.gcd(*numbers[:2]), math.gcd(*numbers)]
+        for run in runs:
+            assert all(a % b == c for a, b, c in zip(run, run[1:], run[2:], strict=False))
+        assert solution.answer == prompt.answer
+
+
+def test_worked_counts_of_primes_are_a_difference() -> None:
+    for prompt in make("count_primes", LEVELS["count_primes"][4], 20):
+        solution = ENV.solve(prompt)
+        assert solution is not None
+        below, up_to = (int(text) for text in solution.thinking.split())
+        assert str(up_to - below) == solution.answer == prompt.answer
 
 
 def test_task_without_built_in_levels_has_one_and_no_solutions() -> None:

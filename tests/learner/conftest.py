@@ -29,7 +29,14 @@ def policy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Qwen2 policy of 0.1 M parameters whose logits are not near uniform."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("policy")
-    shape = TinyConfig(hidden_size=32, num_layers=2, num_heads=2, intermediate_size=64, max_position_embeddings=256)
+    shape = TinyConfig(
+        hidden_size=32,
+        num_layers=2,
+        num_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=256,
+        initializer_range=0.02,  # transformers' own, as models that are not made here have it
+    )
     build_tiny_policy(folder, shape, ["one two three 4 5 6"], seed=0)
     from safetensors.torch import load_file, save_file
 

@@ -140,7 +140,7 @@ def test_close_leaves_no_processes() -> None:
     mine = [p for p in workers if _descends_from_ray(p)]
     fleet.close()
     fleet.close()
-    gone, alive = psutil.wait_procs(mine, timeout=15)
+    _, alive = psutil.wait_procs(mine, timeout=15)
     assert mine and not alive
     with pytest.raises(RewardError, match="closed"):
         fleet.score([])
