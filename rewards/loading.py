@@ -41,6 +41,11 @@ class LoadedReward:
         self._is_set_up = False
         self._counts: Counter[str] = Counter()
 
+    @property
+    def is_function(self) -> bool:
+        """Whether it is a plain function, sync or async, and no `Reward`."""
+        return not isinstance(self._target, Reward)
+
     def setup(self) -> None:
         """Load what scoring needs; `score_batch` does it if it was not done. Raises RewardError if it fails."""
         if self._is_set_up or not isinstance(self._target, Reward):

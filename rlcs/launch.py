@@ -26,6 +26,7 @@ from rlcs.interrupt import StopRequest
 from rlcs.models import context_length, load_tokenizer
 from rlcs.preflight import check_before_start, check_prompt_lengths
 from rlcs.progress import Display
+from rlcs.response_format import render_response
 from rlcs.rewards.loading import load_reward
 from rlcs.rollout.fleet import RolloutFleet
 from rlcs.runlog import EvaluationRow, read_evaluations
@@ -78,14 +79,18 @@ def load_materials(config: Config) -> Materials:
 
 
 def check_rewards(config: Config, default_reward: str, prompts: list[Prompt]) -> None:
-    """Load every reward, and ask it whether it can use the reference of each prompt.
+    """Load every reward, try the functions on two samples, and ask classes whether they can use each reference.
 
     Raises:
-        RewardError: a reward cannot be loaded.
+        RewardError: a reward cannot be loaded, or a function raised or returned something that is no list of scores.
         DataError: a reference answer cannot be used, and `data.on_bad_row` is not `skip`.
     """
     for form in config.reward.functions or [default_reward]:
         reward = load_reward(form, timeout_s=config.reward.timeout_s)
+        if reward.is_function:
+            # A mistake in somebody's function is told now, not after the cold start.
+            sample = prompts[:2]
+            reward.score_batch(sample, [render_response("", prompt.answer) for prompt in sample])
         for prompt in prompts:
             problem = reward.validate(prompt)
             if problem:
@@ -130,6 +135,11 @@ def resume(run_dir: Path, display: Display) -> RunSummary:
     """
     checkpoint = latest_checkpoint(run_dir)
     config = load_run_config(run_dir)
+    if (run_dir / "summary.json").exists():
+        raise CheckpointError(
+            f"{run_dir} is finished; to train its policy further, start a run with "
+            f"model.init=null model.path={checkpoint / 'policy'} sft.enabled=false name=OTHER"
+        )
     display.stage(f"resuming {run_dir} from {checkpoint.name}")
     summary = RunSummary()
     with _clock(summary, "data"):
@@ -192,16 +202,14 @@ def _run(
                 display.stage(f"starting Ray, {config.rollout.num_engines} vLLM engine(s), the learner and the scorers")
                 trainer.start()
             if checkpoint is None:
+                trainer.save()  # a run that fails or is stopped early can be resumed
+            before = _recorded_before(run_dir)
+            if not before and trainer.progress.step == 0:
                 with _clock(summary, "evaluate_before"):
                     display.stage(f"evaluating {len(materials.data.eval):,} held-out prompts")
                     before = trainer.evaluate()
-                trainer.save()  # a run that is stopped early can be resumed
-                display.note(
-                    f"held-out accuracy {100 * mean_accuracy(before):.1f} %" if before else "no held-out prompts"
-                )
-            else:
-                rows = read_evaluations(run_dir)
-                before = [row for row in rows if row.step == rows[0].step]
+                    if before:
+                        display.note(f"held-out accuracy {100 * mean_accuracy(before):.1f} %")
             with _clock(summary, "training"):
                 display.stage(f"training: up to {config.train.steps} iterations")
                 trainer.run(stop)
@@ -228,6 +236,12 @@ def _run(
         f"done: {summary.steps} iterations, {summary.generated_tokens:,} generated tokens; the run is in {run_dir}"
     )
     return summary
+
+
+def _recorded_before(run_dir: Path) -> list[EvaluationRow]:
+    """The first evaluation of a run, if it was made before training."""
+    rows = read_evaluations(run_dir) if (run_dir / "evaluations.jsonl").exists() else []
+    return [row for row in rows if row.step == 0]
 
 
 def _check_lengths(config: Config, policy: str, data: DataSplits) -> None:
@@ -325,9 +339,8 @@ def evaluate_run(
         for row in rows:
             print(json.dumps(asdict(row)))
         return rows
-    recorded = read_evaluations(run_dir)
-    before = [row for row in recorded if row.step == recorded[0].step]
-    if num_samples in (None, before[0].num_samples) and before[0].step != rows[0].step:
+    before = _recorded_before(run_dir)
+    if before and rows and before[0].num_samples == rows[0].num_samples and rows[0].step != 0:
         display.evaluation(before, rows)
     else:
         display.evaluation(rows)

@@ -166,7 +166,12 @@ class Trainer:
         return observe(np.asarray(rows, dtype=np.int64), groups), groups, dict(scoring)
 
     def evaluate(self) -> list[EvaluationRow]:
-        """Evaluate the current policy on the held-out prompts; the rows are written to the run's folder."""
+        """Evaluate the current policy on the held-out prompts; the rows are written to the run's folder.
+
+        An empty list where there are no held-out prompts.
+        """
+        if not self.data.eval:
+            return []
         assert self._rollouts is not None and self._scoring is not None and self._runlog is not None
         rows = evaluate(self.data.eval, self._rollouts, self._scoring, self.config.eval, self.progress.step)
         self._runlog.write_evaluation(rows)
