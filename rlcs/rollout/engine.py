@@ -31,7 +31,10 @@ Take = Callable[[int], list[int]]
 def engine_env(config: RolloutConfig) -> dict[str, str]:
     """Environment variables of an engine's process."""
     threads = str(max(1, int(config.cpus_per_engine)))
+    # vLLM compiles a few small functions even in eager mode: on a CPU a minute of C++ at the first start, and a compiler.
+    compilation = {"TORCH_COMPILE_DISABLE": "1"} if config.enforce_eager else {}
     return {
+        **compilation,
         # In a Ray actor the engine core must not start a process of its own: it would need a __main__ guard.
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_CPU_KVCACHE_SPACE": str(config.cpu_kv_cache_gib),
