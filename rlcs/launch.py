@@ -83,7 +83,7 @@ def check_rewards(config: Config, default_reward: str, prompts: list[Prompt]) ->
 
     Raises:
         RewardError: a reward cannot be loaded, or a function raised or returned something that is no list of scores.
-        DataError: a reference answer cannot be used, and `data.on_bad_row` is not `skip`.
+        DataError: a reference answer cannot be used, whatever `data.on_bad_row` says.
     """
     for form in config.reward.functions or [default_reward]:
         reward = load_reward(form, timeout_s=config.reward.timeout_s)
