@@ -29,6 +29,23 @@ def fill(n: float, weights: NDArray[np.float64], capacity: NDArray[np.float64]) 
     return shares
 
 
+def fill_domains(
+    n: float, domain_mix: NDArray[np.float64], shares: NDArray[np.float64], sizes: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """[D x K] expected draws of each cell: n shared over domains by `domain_mix` [D], then within each by `shares` [D, K].
+
+    No cell gets more than its size, `sizes` [D, K]; a domain with too few prompts leaves the rest to the others.
+    """
+    by_domain = fill(n, domain_mix, sizes.sum(axis=1))
+    return np.concatenate([fill(*domain) for domain in zip(by_domain, shares, sizes, strict=True)])
+
+
+def with_floor(weights: NDArray[np.float64], sizes: NDArray[np.float64], exploration: float) -> NDArray[np.float64]:
+    """`weights` [D, K], each row summing to 1, with a share `exploration` spread evenly over cells that have prompts."""
+    floor = (sizes > 0) / (sizes > 0).sum(axis=1, keepdims=True)
+    return np.asarray((1 - exploration) * weights + exploration * floor)
+
+
 def round_shares(shares: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
     """[K] whole counts by systematic sampling: the mean of each is its share, and each is within 1 of it.
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlcs.config import CurriculumConfig
-from rlcs.curricula.allocation import fill
+from rlcs.curricula.allocation import fill_domains, with_floor
 from rlcs.curricula.base import UNGRADED, Curriculum, Observation, PromptTable, check_rows
 from rlcs.curricula.passes import Passes
 from rlcs.curricula.tally import LABELS, count, share_metrics
@@ -51,9 +51,7 @@ class EasyToHard(Curriculum):
         has_review = reviewed.sum(axis=1, keepdims=True) > 0
         weights = np.where(tiers == stages, np.where(has_review, 0.5, 1.0), 0.0)
         weights = weights + 0.5 * reviewed / np.maximum(reviewed.sum(axis=1, keepdims=True), 1)
-        floor = (sizes > 0) / (sizes > 0).sum(axis=1, keepdims=True)
-        weights = (1 - self.config.exploration) * weights + self.config.exploration * floor
-        return np.asarray(self.domain_mix[:, None] * weights)
+        return np.asarray(self.domain_mix[:, None] * with_floor(weights, sizes, self.config.exploration))
 
     def draw(self, n: int) -> NDArray[np.int64]:
         """See `Curriculum.draw`."""
@@ -62,9 +60,7 @@ class EasyToHard(Curriculum):
         return rows
 
     def _shares(self, n: int) -> NDArray[np.float64]:
-        sizes, shares = self._sizes.astype(np.float64), self.cell_shares
-        by_domain = fill(n, self.domain_mix, sizes.sum(axis=1))
-        return np.concatenate([fill(by_domain[d], shares[d], sizes[d]) for d in range(len(sizes))])
+        return fill_domains(n, self.domain_mix, self.cell_shares, self._sizes.astype(np.float64))
 
     def observe(self, observation: Observation) -> None:
         """Average the pass rates at the stages; advance where an average of at least 8 groups is over the threshold."""

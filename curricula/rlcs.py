@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlcs.config import CurriculumConfig
-from rlcs.curricula.allocation import fill
+from rlcs.curricula.allocation import fill_domains, with_floor
 from rlcs.curricula.base import Curriculum, Observation, PromptTable, check_rows
 from rlcs.curricula.expansion import Expansion
 from rlcs.curricula.passes import Passes
@@ -80,9 +80,7 @@ class RLCS(Curriculum):
         liked = (self._cell_liked / self._cell_seen).reshape(-1, _CELLS)
         weights = np.sqrt(sizes) * np.maximum(liked, 1e-12)
         weights /= weights.sum(axis=1, keepdims=True)
-        floor = (sizes > 0) / (sizes > 0).sum(axis=1, keepdims=True)
-        weights = (1 - self.config.exploration) * weights + self.config.exploration * floor
-        return np.asarray(self.domain_mix[:, None] * weights)
+        return np.asarray(self.domain_mix[:, None] * with_floor(weights, sizes, self.config.exploration))
 
     def draw(self, n: int) -> NDArray[np.int64]:
         """See `Curriculum.draw`. A domain with too few prompts for its share leaves the rest to the others."""
@@ -93,9 +91,7 @@ class RLCS(Curriculum):
     def _shares(self, n: int) -> NDArray[np.float64]:
         """[K] expected draws of each cell in a draw of n, none above the cell's size."""
         sizes = self._passes.sizes.reshape(-1, _CELLS).astype(np.float64)
-        by_domain = fill(n, self.domain_mix, sizes.sum(axis=1))
-        shares = self.cell_shares
-        return np.concatenate([fill(by_domain[d], shares[d], sizes[d]) for d in range(len(sizes))])
+        return fill_domains(n, self.domain_mix, self.cell_shares, sizes)
 
     def observe(self, observation: Observation) -> None:
         """Book the groups to the cells they were drawn from, then move prompts to their new tiers."""

@@ -23,16 +23,18 @@ _CHUNK = 256
 HASH_SEEDED = frozenset({"isomorphic_strings", "polynomial_multiplication", "ransom_note", "word_ladder"})
 """Tasks whose items come from walking a set of text: another process makes others from the same seed."""
 
-_SUMS = {"min_digits": 1, "max_digits": 1, "operators": ["+", "-"], "allow_parentheses": False, "allow_negation": False}
+_SIGNS = {"operators": ["+", "-"], "allow_parentheses": False, "allow_negation": False}
+
+
+def _one_digit_terms(**params: Any) -> list[dict[str, Any]]:
+    """Levels of two to six terms of one digit."""
+    return [
+        {"min_terms": terms, "max_terms": terms, "min_digits": 1, "max_digits": 1, **params} for terms in range(2, 7)
+    ]
+
 
 LEVELS: dict[str, list[dict[str, Any]]] = {
-    "chain_sum": [
-        {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1},
-        {"min_terms": 3, "max_terms": 3, "min_digits": 1, "max_digits": 1},
-        {"min_terms": 4, "max_terms": 4, "min_digits": 1, "max_digits": 1},
-        {"min_terms": 5, "max_terms": 5, "min_digits": 1, "max_digits": 1},
-        {"min_terms": 6, "max_terms": 6, "min_digits": 1, "max_digits": 1},
-    ],
+    "chain_sum": _one_digit_terms(),
     "gcd": [
         {"min_value": 1, "max_value": 9},
         {"min_value": 1, "max_value": 20},
@@ -40,21 +42,9 @@ LEVELS: dict[str, list[dict[str, Any]]] = {
         {"min_value": 1, "max_value": 80},
         {"min_value": 1, "max_value": 80, "min_numbers": 3, "max_numbers": 3},
     ],
-    "basic_arithmetic": [{"min_terms": terms, "max_terms": terms, **_SUMS} for terms in range(2, 7)],
-    "products": [
-        {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1},
-        {"min_terms": 3, "max_terms": 3, "min_digits": 1, "max_digits": 1},
-        {"min_terms": 4, "max_terms": 4, "min_digits": 1, "max_digits": 1},
-        {"min_terms": 5, "max_terms": 5, "min_digits": 1, "max_digits": 1},
-        {"min_terms": 6, "max_terms": 6, "min_digits": 1, "max_digits": 1},
-    ],
-    "count_primes": [
-        {"min_n": 1, "max_n": 12},
-        {"min_n": 1, "max_n": 24},
-        {"min_n": 1, "max_n": 40},
-        {"min_n": 1, "max_n": 65},
-        {"min_n": 1, "max_n": 99},
-    ],
+    "basic_arithmetic": _one_digit_terms(**_SIGNS),
+    "products": _one_digit_terms(),
+    "count_primes": [{"min_n": 1, "max_n": largest} for largest in (12, 24, 40, 65, 99)],
     "spell_backward": [
         {"min_word_len": 3, "max_word_len": 3},
         {"min_word_len": 4, "max_word_len": 4},

@@ -9,7 +9,6 @@ from typing import Any
 from rlcs.config import Config
 from rlcs.data import DataSplits, load_solutions, load_splits
 from rlcs.envs.base import Environment, build_solutions, build_splits, load_env
-from rlcs.errors import ConfigError
 from rlcs.response_format import render_response
 from rlcs.sft import SFTExample, train_sft
 
@@ -57,12 +56,8 @@ def _examples(config: Config, env: Environment | None, data: DataSplits) -> list
             seed=config.seed,
         )
         return [SFTExample(prompt.messages, render_response(s.thinking, s.answer)) for prompt, s in solutions]
-    held_out = {prompt.id for prompt in data.eval}
-    rows = load_solutions(config.data, config.sft.solutions)
-    examples = [SFTExample(prompt.messages, solution) for prompt, solution in rows if prompt.id not in held_out]
-    if not examples:
-        raise ConfigError("sft: no worked solutions; give a dataset with a `solution` column as sft.solutions")
-    return examples
+    rows = load_solutions(config.data, config.sft.solutions, data.eval)
+    return [SFTExample(prompt.messages, solution) for prompt, solution in rows]
 
 
 def _prompt_text(messages: list[dict[str, Any]]) -> str:

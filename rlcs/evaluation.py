@@ -11,7 +11,7 @@ import numpy as np
 
 from rlcs.config import EvalConfig
 from rlcs.rewards.extract import extract_answer
-from rlcs.runlog import EvaluationRow
+from rlcs.runlog import EvaluationRow, mean_over_prompts
 from rlcs.types import Group, Prompt
 
 if TYPE_CHECKING:
@@ -78,4 +78,4 @@ def mean_accuracy(rows: Sequence[EvaluationRow]) -> float:
     """pass@1 over all prompts. Raises ValueError if there are none."""
     if not rows:
         raise ValueError("no evaluation rows")
-    return sum(row.pass_at_1 * row.num_prompts for row in rows) / sum(row.num_prompts for row in rows)
+    return mean_over_prompts(rows, "pass_at_1")

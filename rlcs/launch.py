@@ -31,6 +31,7 @@ from rlcs.rewards.loading import load_reward
 from rlcs.rollout.fleet import RolloutFleet
 from rlcs.runlog import EvaluationRow, read_evaluations
 from rlcs.scoring import ScoringFleet
+from rlcs.sft import SFTExample
 from rlcs.trainer import Trainer
 from rlcs.types import Prompt
 
@@ -116,14 +117,10 @@ def train(config: Config, display: Display) -> RunSummary:
         data = materials.data
         display.note(f"{len(data.train):,} training prompts, {len(data.eval):,} held-out prompts")
         examples = load_examples(config, materials.env, data)
-    with _whole_or_nothing(run_dir):
-        (run_dir / "config.yaml").write_text(dump_config(config))
-        policy = make_policy(config, data, examples, run_dir / "policy-init")
-        _check_lengths(config, policy, data)
+    policy = _begin(config, data, examples)
     if config.sft.enabled:
-        with _clock(summary, "cold_start"), _whole_or_nothing(run_dir):
-            display.stage(f"cold start: {config.sft.steps} steps on {len(examples):,} worked solutions")
-            policy = teach_format(policy, examples, config, run_dir / "policy-sft", display.cold_start)
+        with _clock(summary, "cold_start"):
+            policy = _teach(policy, examples, config, display)
     return _run(config, run_dir, materials, policy, display, summary, checkpoint=None)
 
 
@@ -238,6 +235,23 @@ def _run(
     return summary
 
 
+def _begin(config: Config, data: DataSplits, examples: list[SFTExample]) -> str:
+    """Make the run's folder with its configuration and, where none is given, a policy; returns the checked policy."""
+    run_dir = config.run_dir
+    with _whole_or_nothing(run_dir):
+        (run_dir / "config.yaml").write_text(dump_config(config))
+        policy = make_policy(config, data, examples, run_dir / "policy-init")
+        _check_lengths(config, policy, data)
+    return policy
+
+
+def _teach(policy: str, examples: list[SFTExample], config: Config, display: Display) -> str:
+    """The cold start; returns the folder of the policy that was taught."""
+    with _whole_or_nothing(config.run_dir):
+        display.stage(f"cold start: {config.sft.steps} steps on {len(examples):,} worked solutions")
+        return teach_format(policy, examples, config, config.run_dir / "policy-sft", display.cold_start)
+
+
 def _recorded_before(run_dir: Path) -> list[EvaluationRow]:
     """The first evaluation of a run, if it was made before training."""
     rows = read_evaluations(run_dir) if (run_dir / "evaluations.jsonl").exists() else []
@@ -290,17 +304,11 @@ def cold_start(config: Config, display: Display) -> Path:
         ConfigError, DataError: the user's to mend; nothing was written.
     """
     check_before_start(config, num_cpus=available_cpus(config), num_gpus=available_gpus(config))
-    run_dir = config.run_dir
     display.stage("loading prompts and worked solutions")
     _quiet_libraries()
     env, data = load_data(config)
     examples = load_examples(config, env, data)
-    with _whole_or_nothing(run_dir):
-        (run_dir / "config.yaml").write_text(dump_config(config))
-        policy = make_policy(config, data, examples, run_dir / "policy-init")
-        _check_lengths(config, policy, data)
-        display.stage(f"cold start: {config.sft.steps} steps on {len(examples):,} worked solutions")
-        policy = teach_format(policy, examples, config, run_dir / "policy-sft", display.cold_start)
+    policy = _teach(_begin(config, data, examples), examples, config, display)
     display.stage(f"done. Train it with:  rlcs train CONFIG model.init=null model.path={policy} sft.enabled=false")
     return Path(policy)
 

@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from rlcs.runlog import EvaluationRow
+from rlcs.runlog import EvaluationRow, mean_over_prompts
 from rlcs.types import TIER_NAMES
 
 _SHOWN = (
@@ -142,22 +142,21 @@ def _cells(
 ) -> list[str]:
     prompts = sum(row.num_prompts for row in rows)
     if after is None:
-        return [str(prompts), _percent(_mean(rows, "pass_at_1")), _percent(_mean(rows, "pass_at_k"))]
+        return [
+            str(prompts),
+            _percent(mean_over_prompts(rows, "pass_at_1")),
+            _percent(mean_over_prompts(rows, "pass_at_k")),
+        ]
     afters = [later[(row.domain, row.tier)] for row in rows if (row.domain, row.tier) in later]
-    one, two = _mean(rows, "pass_at_1"), _mean(afters, "pass_at_1")
+    one, two = mean_over_prompts(rows, "pass_at_1"), mean_over_prompts(afters, "pass_at_1")
     return [
         str(prompts),
         _percent(one),
         _percent(two),
         f"{100 * (two - one):+.1f}",
-        _percent(_mean(rows, "pass_at_k")),
-        _percent(_mean(afters, "pass_at_k")),
+        _percent(mean_over_prompts(rows, "pass_at_k")),
+        _percent(mean_over_prompts(afters, "pass_at_k")),
     ]
-
-
-def _mean(rows: Sequence[EvaluationRow], name: str) -> float:
-    total = sum(row.num_prompts for row in rows)
-    return sum(getattr(row, name) * row.num_prompts for row in rows) / total if total else float("nan")
 
 
 def _percent(share: float) -> str:

@@ -52,6 +52,12 @@ class EvaluationRow:
     """Share of responses whose final answer could be extracted."""
 
 
+def mean_over_prompts(rows: Sequence[EvaluationRow], name: str) -> float:
+    """The mean of a field of `rows`, weighted by their prompts; NaN where there are none."""
+    total = sum(row.num_prompts for row in rows)
+    return sum(getattr(row, name) * row.num_prompts for row in rows) / total if total else float("nan")
+
+
 class RunLog:
     """Writes a run's folder."""
 
@@ -126,9 +132,7 @@ class RunLog:
         """Append the rows of an evaluation."""
         _append_lines(self._dir / "evaluations.jsonl", [asdict(row) for row in rows])
         if self._tensorboard is not None and rows:
-            total = sum(row.num_prompts for row in rows)
-            accuracy = sum(row.pass_at_1 * row.num_prompts for row in rows) / total
-            self._tensorboard.add_scalar("eval/pass_at_1", accuracy, rows[0].step)
+            self._tensorboard.add_scalar("eval/pass_at_1", mean_over_prompts(rows, "pass_at_1"), rows[0].step)
 
     def rewind(self, step: int) -> None:
         """Forget what was written after iteration `step`, from which the run goes on."""

@@ -58,6 +58,7 @@ class Trainer:
         self._default_reward = default_reward
         self._display = display
         self._checkpoint = checkpoint
+        self._saved_step: int | None = None
         self._times: dict[str, float] = defaultdict(float)
         self._runlog: RunLog | None = None
         self._rollouts: RolloutFleet | None = None
@@ -78,6 +79,7 @@ class Trainer:
         self._runlog = RunLog(self.run_dir, config.logging, config.model_dump(mode="json"))
         if self._checkpoint is not None:
             self.progress = load_progress(self._checkpoint)
+            self._saved_step = self.progress.step
             self._curriculum.load_state_dict(load_arrays(self._checkpoint / "curriculum"))
             get(self._learner.load_state.remote(self._checkpoint / "learner"), _UPDATE_TIMEOUT_S, "loading the learner")
             self._runlog.rewind(self.progress.step)
@@ -85,16 +87,14 @@ class Trainer:
     def run(self, stop: StopRequest) -> None:
         """Iterate until the end, or until `stop` is requested; the state is saved either way."""
         total = self.config.train.steps
-        saved = self.progress.step if self._checkpoint is not None else -1
         while not (self.is_done or stop.requested):
             metrics = self.iterate()
             self._display.iteration(self.progress.step, total, metrics)
             if _is_due(self.progress.step, self.config.train.save_every):
                 self.save()
-                saved = self.progress.step
             if _is_due(self.progress.step, self.config.train.eval_every) and not self.is_done:
                 self.evaluate()
-        if saved != self.progress.step:
+        if self._saved_step != self.progress.step:
             self.save()
 
     @property
@@ -179,7 +179,7 @@ class Trainer:
 
     def save(self) -> Path:
         """Write a checkpoint of the current state."""
-        return save_checkpoint(
+        folder = save_checkpoint(
             self.run_dir,
             self.progress,
             self._curriculum.state_dict(),
@@ -187,6 +187,8 @@ class Trainer:
             write_learner=lambda folder: get(self._learner.save_state.remote(folder), _UPDATE_TIMEOUT_S, "saving"),
             keep_last=self.config.train.keep_last,
         )
+        self._saved_step = self.progress.step
+        return folder
 
     def close(self) -> None:
         """End the actors and Ray."""
