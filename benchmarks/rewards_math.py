@@ -34,7 +34,7 @@ def theirs(answer: str, reference: str) -> bool:
 
 def ours(matcher: math_reward.MathMatcher) -> Callable[[str, str], bool]:
     def compare(answer: str, reference: str) -> bool:
-        math_reward._parse.cache_clear()
+        math_reward._parse_short.cache_clear()
         math_reward._read.cache_clear()
         exact.quotient_of.cache_clear()
         return bool(matcher.match([(answer, reference)])[0].correct)

@@ -16,7 +16,7 @@ from typing import Any
 from rlcs.types import Score
 
 Columns = Mapping[str, Any]
-"""The other columns of a prompt's row: `domain`, `tier` and every metadata key."""
+"""The other columns of a prompt's row: `domain`, `tier`, `messages` and every metadata key."""
 
 RESERVED_COLUMNS = frozenset({"self", "prompts", "completions", "completion", "completion_ids", "answer"})
 """Names that a column cannot have: they are arguments of `Reward.score` and of TRL's reward functions."""
@@ -91,7 +91,7 @@ class Reward(ABC):
         """TRL's reward function: a value in [0, 1] or None for each completion.
 
         Args:
-            prompts: texts or conversations; not read.
+            prompts: texts or conversations; handed to `score` as `messages`.
             completions: texts, or conversations `[{"role": "assistant", "content": text}]`.
             columns: `answer` and other columns of the dataset as lists of the same length. Whatever else TRL hands
                 over (`completion_ids`, `trainer_state`, ...) is left aside.
@@ -103,6 +103,8 @@ class Reward(ABC):
         if answers is None:
             raise ValueError(f"reward {self.name!r} needs a dataset column named `answer` with the reference answers")
         rows = rows_of(columns, len(completions))
+        for row, prompt in zip(rows, prompts, strict=False):
+            row.setdefault("messages", [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt)
         texts = [completion_text(completion) for completion in completions]
         scores = self.score_batch(texts, [str(answer) for answer in answers], rows)
         return [None if score is None else score.value for score in scores]

@@ -10,8 +10,11 @@ A cases file is JSONL, one case a line:
 | `answer` | the reference answer |
 | `correct` | whether the reward must find it right; may be left out where `value` is given |
 | `value` | the value that the reward must give, within 1e-6; may be left out |
+| `valid` | false if the reward must refuse the reference (`validate`); true if left out |
 | `note` | what the case is about |
 | anything else | further columns, handed to the reward by name |
+
+`reference` is another name for `answer`, and `expected` for `correct` (true or false) or `value` (a number).
 """
 
 from __future__ import annotations
@@ -39,6 +42,8 @@ class Case:
     correct: bool | None = None
     value: float | None = None
     note: str = ""
+    valid: bool = True
+    """Whether the reward can use the reference; if not, `validate` must say why."""
     columns: dict[str, Any] = field(default_factory=dict)
     line: int = 0
     """Where it stands in its file, from 1."""
@@ -101,6 +106,7 @@ def _case(line: str, where: str, number: int) -> Case:
         raise DataError(f"{where}: no JSON ({error.msg})") from error
     if not isinstance(row, dict):
         raise DataError(f"{where}: a case is a JSON object")
+    _rename_aliases(row, where)
     columns = {key: value for key, value in row.items() if key not in Case.__slots__ or key in ("columns", "line")}
     correct, value = row.get("correct"), row.get("value")
     if not isinstance(row.get("response"), str) or not isinstance(row.get("answer"), str):
@@ -111,4 +117,18 @@ def _case(line: str, where: str, number: int) -> Case:
         raise DataError(f"{where}: `correct` must be true or false, not {correct!r}")
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise DataError(f"{where}: `value` must be a number, not {value!r}")
-    return Case(row["response"], row["answer"], correct, value, str(row.get("note", "")), columns, number)
+    valid = row.get("valid", True)
+    if not isinstance(valid, bool):
+        raise DataError(f"{where}: `valid` must be true or false, not {valid!r}")
+    return Case(row["response"], row["answer"], correct, value, str(row.get("note", "")), valid, columns, number)
+
+
+def _rename_aliases(row: dict[str, Any], where: str) -> None:
+    """Give `reference` and `expected` our names. Beside one of ours they are columns like any other."""
+    if "reference" in row and "answer" not in row:
+        row["answer"] = row.pop("reference")
+    if "expected" in row and "correct" not in row and "value" not in row:
+        expected = row.pop("expected")
+        if not isinstance(expected, bool | int | float):
+            raise DataError(f"{where}: `expected` must be true, false or a number, not {expected!r}")
+        row["correct" if isinstance(expected, bool) else "value"] = expected

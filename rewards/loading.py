@@ -20,13 +20,34 @@ from typing import Any
 from rlcs.errors import RewardError
 from rlcs.plugins import load_object
 from rlcs.rewards.base import RESERVED_COLUMNS, Reward
+from rlcs.rewards.construct import construct, describe_error
+from rlcs.rewards.verifier import Judge
 from rlcs.types import Prompt, Score
 
 logger = logging.getLogger(__name__)
 
 BUILTIN_REWARDS = {
+    "chart": "rlcs.rewards.chart:Chart",
+    "chemistry": "rlcs.rewards.chemistry:Chemistry",
+    "code": "rlcs.rewards.code:Code",
+    "counting": "rlcs.rewards.counting:Counting",
+    "geo": "rlcs.rewards.geo:Geo",
+    "grounding": "rlcs.rewards.grounding:Grounding",
+    "gui": "rlcs.rewards.gui:Gui",
+    "instruction": "rlcs.rewards.instruction:Instruction",
+    "judge": "rlcs.rewards.judge:Judged",
+    "logic": "rlcs.rewards.logic:Logic",
+    "long_document": "rlcs.rewards.long_document:LongDocument",
     "math": "rlcs.rewards.math:Math",
+    "multiple_choice": "rlcs.rewards.multiple_choice:MultipleChoice",
+    "ocr": "rlcs.rewards.ocr:Ocr",
+    "physics": "rlcs.rewards.physics:Physics",
     "reasoning_gym": "rlcs.rewards.reasoning_gym:ReasoningGym",
+    "reward_model": "rlcs.rewards.reward_model:RewardModel",
+    "spatial": "rlcs.rewards.spatial:Spatial",
+    "style": "rlcs.rewards.style:Style",
+    "video": "rlcs.rewards.video:Video",
+    "vqa": "rlcs.rewards.vqa:Vqa",
 }
 """Name of a built-in reward to the class that implements it."""
 
@@ -34,8 +55,11 @@ BUILTIN_REWARDS = {
 class LoadedReward:
     """A reward, ready to score prompts and responses."""
 
-    def __init__(self, name: str, target: Reward | Callable[..., Any], *, builtin: bool = False) -> None:
+    def __init__(
+        self, name: str, target: Reward | Callable[..., Any], *, builtin: bool = False, uses_judge: bool = False
+    ) -> None:
         self.name = name
+        self.uses_judge = uses_judge
         self._target = target
         self._builtin = builtin
         self._is_set_up = False
@@ -46,6 +70,12 @@ class LoadedReward:
         """Whether it is a plain function, sync or async, and no `Reward`."""
         return not isinstance(self._target, Reward)
 
+    @property
+    def sample_limit_s(self) -> float | None:
+        """The longest that one sample takes, where a `Reward` says so by an attribute of this name."""
+        limit = getattr(self._target, "sample_limit_s", None)
+        return float(limit) if isinstance(limit, int | float) else None
+
     def setup(self) -> None:
         """Load what scoring needs; `score_batch` does it if it was not done. Raises RewardError if it fails."""
         if self._is_set_up or not isinstance(self._target, Reward):
@@ -53,11 +83,15 @@ class LoadedReward:
         try:
             self._target.setup()
         except Exception as error:
-            raise RewardError(f"reward {self.name!r} cannot be set up: {_describe(error)}") from error
+            raise RewardError(f"reward {self.name!r} cannot be set up: {describe_error(error)}") from error
         self._is_set_up = True
 
-    def score_batch(self, prompts: list[Prompt], texts: list[str]) -> list[Score | None]:
+    def score_batch(
+        self, prompts: list[Prompt], texts: list[str], num_tokens: Sequence[int] | None = None
+    ) -> list[Score | None]:
         """What each text is worth as a response to the prompt beside it; None where the reward does not apply.
+
+        `num_tokens`, how many tokens each response has, reaches the reward as a column of this name.
 
         A built-in verifier that raises gives that sample 0 and counts `verifier_errors`, since a fault of ours must not
         end a run. Anything else that raises is a mistake of its author's, and hidden it would be a run without rewards.
@@ -66,9 +100,13 @@ class LoadedReward:
             RewardError: the reward raised, or returned a wrong number of scores, or something that is no score.
         """
         self.setup()
+        rows = [columns_of(prompt) for prompt in prompts]
+        if num_tokens is not None:
+            for row, tokens in zip(rows, num_tokens, strict=True):
+                row["num_tokens"] = tokens
         if isinstance(self._target, Reward):
-            return self._score_with_class(self._target, prompts, texts)
-        return self._score_with_function(self._target, prompts, texts)
+            return self._score_with_class(self._target, prompts, texts, rows)
+        return self._score_with_function(self._target, prompts, texts, rows)
 
     def validate(self, prompt: Prompt) -> str | None:
         """Why the prompt's reference answer cannot be used by this reward, or None. Needs no `setup`."""
@@ -78,7 +116,7 @@ class LoadedReward:
             return self._target.validate(prompt.answer, **columns_of(prompt))
         except Exception as error:
             raise RewardError(
-                f"reward {self.name!r}: validate raised {_describe(error)} on prompt {prompt.id}"
+                f"reward {self.name!r}: validate raised {describe_error(error)} on prompt {prompt.id}"
             ) from error
 
     def take_counts(self) -> dict[str, int]:
@@ -93,9 +131,10 @@ class LoadedReward:
         if isinstance(self._target, Reward):
             self._target.close()
 
-    def _score_with_class(self, reward: Reward, prompts: list[Prompt], texts: list[str]) -> list[Score | None]:
+    def _score_with_class(
+        self, reward: Reward, prompts: list[Prompt], texts: list[str], rows: list[dict[str, Any]]
+    ) -> list[Score | None]:
         answers = [prompt.answer for prompt in prompts]
-        rows = [columns_of(prompt) for prompt in prompts]
         try:
             scores = reward.score_batch(texts, answers, rows)
         except RewardError:
@@ -124,20 +163,22 @@ class LoadedReward:
             raise
         except Exception as error:
             if not self._builtin:
-                raise RewardError(f"reward {self.name!r} raised {_describe(error)} on prompt {prompt.id}") from error
-            logger.warning("reward %s raised %s on prompt %s: scored 0", self.name, _describe(error), prompt.id)
+                raise RewardError(
+                    f"reward {self.name!r} raised {describe_error(error)} on prompt {prompt.id}"
+                ) from error
+            logger.warning("reward %s raised %s on prompt %s: scored 0", self.name, describe_error(error), prompt.id)
             self._counts["verifier_errors"] += 1
-            return Score(0.0, correct=False, detail=f"the verifier raised {_describe(error)}")
+            return Score(0.0, correct=False, detail=f"the verifier raised {describe_error(error)}")
 
     def _score_with_function(
-        self, function: Callable[..., Any], prompts: list[Prompt], texts: list[str]
+        self, function: Callable[..., Any], prompts: list[Prompt], texts: list[str], rows: list[dict[str, Any]]
     ) -> list[Score | None]:
         try:
-            values = self._call(function, prompts, texts)
+            values = self._call(function, prompts, texts, rows)
         except Exception as error:
-            index = self._find_culprit(function, prompts, texts)
+            index = self._find_culprit(function, prompts, texts, rows)
             where = "the batch" if index is None else _where(prompts, index)
-            raise RewardError(f"reward {self.name!r} raised {_describe(error)} on {where}") from error
+            raise RewardError(f"reward {self.name!r} raised {describe_error(error)} on {where}") from error
         values = values.tolist() if hasattr(values, "tolist") else values
         if not isinstance(values, Sequence) or isinstance(values, str):
             raise RewardError(
@@ -153,18 +194,21 @@ class LoadedReward:
             scores.append(Score(number, detail=f"{self.name} returned {number:g}"))
         return scores
 
-    def _call(self, function: Callable[..., Any], prompts: list[Prompt], texts: list[str]) -> Any:
+    def _call(
+        self, function: Callable[..., Any], prompts: list[Prompt], texts: list[str], rows: list[dict[str, Any]]
+    ) -> Any:
         completions = [[{"role": "assistant", "content": text}] for text in texts]
-        result = function(
-            prompts=[prompt.messages for prompt in prompts], completions=completions, **_columns_as_lists(prompts)
-        )
+        columns = _columns_as_lists(prompts, rows)
+        result = function(prompts=[prompt.messages for prompt in prompts], completions=completions, **columns)
         return _run_coroutine(result) if inspect.iscoroutine(result) else result
 
-    def _find_culprit(self, function: Callable[..., Any], prompts: list[Prompt], texts: list[str]) -> int | None:
+    def _find_culprit(
+        self, function: Callable[..., Any], prompts: list[Prompt], texts: list[str], rows: list[dict[str, Any]]
+    ) -> int | None:
         """The first sample on which the function raises alone."""
-        for index, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
+        for index, (prompt, text, row) in enumerate(zip(prompts, texts, rows, strict=True)):
             try:
-                self._call(function, [prompt], [text])
+                self._call(function, [prompt], [text], [row])
             except Exception:  # the first error is the one that is reported
                 return index
         return None
@@ -191,24 +235,38 @@ class LoadedReward:
         return number
 
 
-def load_reward(form: str, *, timeout_s: float = 2.0) -> LoadedReward:
+def load_reward(
+    form: str,
+    *,
+    timeout_s: float = 2.0,
+    options: Mapping[str, Any] | None = None,
+    judge: Judge | None = None,
+) -> LoadedReward:
     """The reward of a built-in name, `path/to/file.py:attr`, `package.module:attr` or entry point of `rlcs.rewards`.
 
     Args:
         form: the name; what it points to may be a `Reward` class or instance, or a function with TRL's signature.
         timeout_s: limit of one sample's work, handed to classes whose constructor has an argument of this name.
+        options: other arguments of the constructor (`reward.options`).
+        judge: handed to classes whose constructor has an argument of this name.
 
     Raises:
-        RewardError: there is no such reward, or it is none of the things above, or its constructor fails.
+        RewardError: there is no such reward, or it is none of the things above, or it has no such option, or its
+            constructor fails.
     """
     target = load_object(form, group="rlcs.rewards", builtins=BUILTIN_REWARDS, what="reward", error=RewardError)
     builtin = form in BUILTIN_REWARDS
+    uses_judge = False
     if inspect.isclass(target):
         if not issubclass(target, Reward):
             raise RewardError(f"reward {form!r} is a class, but not a subclass of rlcs.rewards.base.Reward")
-        target = _construct(form, target, timeout_s)
+        uses_judge = judge is not None and "judge" in inspect.signature(target).parameters
+        target = construct(form, target, {"timeout_s": timeout_s, "judge": judge}, options or {})
+    elif options:
+        raise RewardError(f"reward {form!r} is no class, so it has no options: remove {', '.join(map(repr, options))}")
     if isinstance(target, Reward):
-        return LoadedReward(form if builtin else target.name, target, builtin=builtin)
+        name = form if builtin else target.name
+        return LoadedReward(name, target, builtin=builtin, uses_judge=uses_judge)
     if not callable(target):
         raise RewardError(
             f"reward {form!r} is a {type(target).__name__}: give a Reward class, or a function "
@@ -218,27 +276,17 @@ def load_reward(form: str, *, timeout_s: float = 2.0) -> LoadedReward:
 
 
 def columns_of(prompt: Prompt) -> dict[str, Any]:
-    """The columns of one prompt besides its answer: `domain`, `tier` and its metadata."""
+    """The columns of one prompt besides its answer: `domain`, `tier`, `messages` (the conversation) and its metadata."""
     columns = {name: value for name, value in prompt.metadata.items() if name not in RESERVED_COLUMNS}
-    return {**columns, "domain": prompt.domain, "tier": prompt.tier}
+    return {**columns, "domain": prompt.domain, "tier": prompt.tier, "messages": prompt.messages}
 
 
-def _columns_as_lists(prompts: list[Prompt]) -> dict[str, list[Any]]:
+def _columns_as_lists(prompts: list[Prompt], rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
     """The columns of many prompts, as TRL hands them over; None where a row has no such key."""
-    rows = [columns_of(prompt) for prompt in prompts]
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {name: [row.get(name) for row in rows] for name in names}
     columns["answer"] = [prompt.answer for prompt in prompts]
     return columns
-
-
-def _construct(form: str, cls: type[Reward], timeout_s: float) -> Reward:
-    parameters: Mapping[str, Any] = inspect.signature(cls).parameters
-    make: Callable[..., Reward] = cls
-    try:
-        return make(timeout_s=timeout_s) if "timeout_s" in parameters else make()
-    except Exception as error:
-        raise RewardError(f"reward {form!r} cannot be made: {_describe(error)}") from error
 
 
 def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -266,9 +314,3 @@ def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
 def _where(prompts: list[Prompt], index: int) -> str:
     prompt = prompts[index]
     return f"sample {index} (prompt {prompt.id}, domain {prompt.domain})"
-
-
-def _describe(error: BaseException) -> str:
-    """An exception in one line."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__

@@ -27,7 +27,9 @@ from rlcs.rewards.workers import KillablePool, WorkerOutcome
 from rlcs.types import Score
 
 _CACHE_SIZE = 65_536
-_NO_NUMBERS = frozenset({"nan", "null", "undefined"})
+_CACHED_CHARACTERS = 300
+"""Longer texts are not remembered: they are rare, and a policy that rambles must not fill the memory."""
+_NO_NUMBERS = frozenset({"nan", "null"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,8 @@ class MathMatcher:
         return [verdicts[pair] for pair in pairs]
 
     def _remember(self, pair: tuple[str, str], verdict: Verdict) -> None:
+        if len(pair[0]) + len(pair[1]) > _CACHED_CHARACTERS:
+            return
         self._cache[pair] = verdict
         if len(self._cache) > _CACHE_SIZE:
             self._cache.popitem(last=False)
@@ -191,15 +195,21 @@ def match_without_sympy(answer: str, reference: str) -> Verdict | Undecided:
     return Verdict(same_tree, how)
 
 
-@lru_cache(maxsize=16_384)
 def _parse(text: str) -> Node:
+    return _parse_short(text) if len(text) <= _CACHED_CHARACTERS else _parse_any(text)
+
+
+def _parse_any(text: str) -> Node:
     try:
         return parse_normalized(normalize(text))
     except RecursionError as error:  # the limits make this all but impossible; it depends on the caller's stack
         raise MathTextError("the answer is nested too deeply") from error
 
 
-@lru_cache(maxsize=16_384)
+_parse_short = lru_cache(maxsize=16_384)(_parse_any)
+
+
+@lru_cache(maxsize=16_384)  # references come from the dataset
 def _read(text: str) -> Node | str:
     """The tree of a reference, or why there is none."""
     try:

@@ -34,15 +34,22 @@ def main(arguments: list[str]) -> None:
     try:
         target: Target = getattr(importlib.import_module(module_name), attribute)
     except Exception as error:  # reported to the parent, whatever it is
-        control.sendall(f"{type(error).__name__}: {' '.join(str(error).split())}\n".encode())
+        with contextlib.suppress(BrokenPipeError):  # the pool was closed meanwhile
+            control.sendall(f"{type(error).__name__}: {' '.join(str(error).split())}\n".encode())
         return
     sys.setrecursionlimit(_RECURSION_LIMIT)
     gc.collect()
     gc.freeze()  # forked workers then share these pages
-    control.sendall(b"ready\n")
+    try:
+        control.sendall(b"ready\n")
+    except BrokenPipeError:  # the pool was closed while the target was imported
+        return
     pending = b""
     while True:
-        data, descriptors, _, _ = socket.recv_fds(control, 4096, 1)
+        try:
+            data, descriptors, _, _ = socket.recv_fds(control, 4096, 1)
+        except ConnectionResetError:  # closed with a reply unread
+            return
         if not data:
             return
         pending += data

@@ -119,6 +119,8 @@ class KillablePool:
                 return
             assert self._control is not None
             self._control.close()  # the nursery ends at once, and its workers with it
+            if not self._is_ready:
+                self._nursery.kill()  # it is still importing, which may take seconds, and has no workers yet
             try:
                 self._nursery.wait(timeout=5)
             except subprocess.TimeoutExpired:

@@ -102,8 +102,19 @@ def latest_checkpoint(run_dir: Path) -> Path:
     raise CheckpointError(f"{run_dir} has no whole checkpoint: start the run anew under another name")
 
 
-def find_damage(folder: Path) -> str | None:
-    """What is wrong with a checkpoint, or None."""
+def newest_curriculum(run_dir: Path) -> tuple[int, dict[str, Any]] | None:
+    """Step and state of the newest checkpoint whose curriculum is whole, or None; for readers of a run that goes on."""
+    for folder in reversed(list_checkpoints(run_dir)):
+        if find_damage(folder, "curriculum.") is None:
+            try:
+                return load_progress(folder).step, load_arrays(folder / "curriculum")
+            except FileNotFoundError:
+                continue  # removed meanwhile, as a newer one was written
+    return None
+
+
+def find_damage(folder: Path, prefix: str = "") -> str | None:
+    """What is wrong with a checkpoint, or with its files whose names begin with `prefix`; or None."""
     try:
         manifest = json.loads((folder / _MANIFEST).read_text())
         checksums: dict[str, str] = manifest["sha256"]
@@ -113,6 +124,8 @@ def find_damage(folder: Path) -> str | None:
     if version != FORMAT_VERSION:
         return f"its format is {version}, this version of RLCS reads {FORMAT_VERSION}"
     for name, checksum in checksums.items():
+        if not name.startswith(prefix):
+            continue
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"

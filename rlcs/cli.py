@@ -27,6 +27,22 @@ app.add_typer(config_app, name="config")
 ConfigArgument = Annotated[Path, typer.Argument(help="YAML file of the run.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings to change, e.g. train.steps=50.")]
 
+FORM_HELP = "A built-in reward, path/to/file.py:name, package.module:name, or an entry point of rlcs.rewards."
+RewardOptions = Annotated[
+    list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="Argument of the reward; may be repeated.")
+]
+TimeoutOption = Annotated[float, typer.Option("--timeout-s", min=0.001, help="Limit of one sample's work, in seconds.")]
+FallbackOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fallback", metavar="NAME", help="Also read answers marked so: boxed, final_answer; may be repeated."
+    ),
+]
+ThinkingOption = Annotated[bool, typer.Option("--thinking-open", help="Responses start inside of the thinking.")]
+JudgeURL = Annotated[str | None, typer.Option("--judge-url", help="OpenAI-compatible address of a judge.")]
+JudgeModel = Annotated[str | None, typer.Option("--judge-model", help="Name of the judge model there.")]
+JudgeKeyEnv = Annotated[str | None, typer.Option("--judge-key-env", help="Environment variable with the judge's key.")]
+
 
 @app.callback()
 def _root(
@@ -97,6 +113,185 @@ def evaluate(
 
     with Display() as display:
         evaluate_run(run, display, num_samples=num_samples, step=step, as_json=as_json)
+
+
+@app.command()
+def grade(
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    data: Annotated[str | None, typer.Option("--data", help="Dataset to grade; else the configuration's own.")] = None,
+    models: Annotated[
+        list[str] | None, typer.Option("--model", help="Folder or hub name; repeat for several. Else model.path.")
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option("--samples", min=1, help="Responses a prompt and model; else rollout.num_generations.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Parquet file to write; else DATA-graded.parquet.")
+    ] = None,
+    edges: Annotated[
+        str,
+        typer.Option("--edges", help="quantile, or the least pass rate of all tiers but the last: 0.8,0.6,0.4,0.2."),
+    ] = "quantile",
+    label: Annotated[
+        str | None, typer.Option("--label", help="Column with human labels, merged into the tiers.")
+    ] = None,
+    label_weight: Annotated[
+        float, typer.Option("--label-weight", help="Weight of a label against the models, 0 to 1.")
+    ] = 0.3,
+    chunk: Annotated[int | None, typer.Option("--chunk", min=1, help="Prompts graded and saved at a time.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a grading that was stopped.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output, or what was stopped.")] = False,
+) -> None:
+    """Grade prompts offline: pass rates of one or several models become tiers of a dataset for data.train."""
+    import shlex
+
+    from rlcs.config_loading import load_config
+    from rlcs.curricula.grading import TierRule
+    from rlcs.grading.display import GradeDisplay
+    from rlcs.grading.plan import GradeRequest, parse_edges
+
+    rule = TierRule(parse_edges(edges), label_weight)
+    settings = load_config(config, overrides or [])
+    from rlcs.grading.job import grade as grade_prompts
+
+    arguments = [argument for argument in sys.argv[1:] if argument not in ("--resume", "--overwrite")]
+    request = GradeRequest(
+        settings,
+        data=data,
+        models=tuple(models or ()),
+        samples=samples,
+        output=output,
+        rule=rule,
+        label=label,
+        chunk=chunk,
+        resume=resume,
+        overwrite=overwrite,
+        command=shlex.join(["rlcs", *arguments, "--resume"]),
+    )
+    display = GradeDisplay()
+    with display:
+        grade_prompts(request, display)
+
+
+@app.command()
+def score(
+    form: Annotated[str, typer.Option("--reward", metavar="FORM", help=FORM_HELP)],
+    data: Annotated[str, typer.Option("--data", help="JSONL, JSON, CSV or Parquet; - reads JSONL from a pipe.")],
+    options: RewardOptions = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON line a row, and nothing else.")] = False,
+    timeout_s: TimeoutOption = 2.0,
+    fallbacks: FallbackOptions = None,
+    thinking_is_open: ThinkingOption = False,
+    skip_bad_rows: Annotated[bool, typer.Option("--skip-bad-rows", help="Go on after a row that is no use.")] = False,
+    judge_url: JudgeURL = None,
+    judge_model: JudgeModel = None,
+    judge_key_env: JudgeKeyEnv = None,
+) -> None:
+    """Score responses: rows have `prompt`, `response`, `answer` and what else the reward reads.
+
+    With --json, a line a row: {"id", "value", "correct", "detail"}; `id` is the row's own, else its number from 0.
+    """
+    from rlcs.reward_commands.choice import RewardChoice, parse_options
+    from rlcs.reward_commands.score import score_file
+
+    choice = RewardChoice(
+        form,
+        parse_options(options or []),
+        tuple(fallbacks or ()),
+        thinking_is_open,
+        timeout_s,
+        judge_url,
+        judge_model,
+        judge_key_env,
+    )
+    score_file(choice, data, as_json=as_json, skip_bad_rows=skip_bad_rows)
+
+
+@app.command("reward-test")
+def reward_test(
+    form: Annotated[str, typer.Argument(metavar="FORM", help=FORM_HELP)],
+    cases: Annotated[str | None, typer.Argument(help="Cases file; a built-in reward has its own.")] = None,
+    options: RewardOptions = None,
+    timeout_s: TimeoutOption = 2.0,
+    fallbacks: FallbackOptions = None,
+    thinking_is_open: ThinkingOption = False,
+    judge_url: JudgeURL = None,
+    judge_model: JudgeModel = None,
+    judge_key_env: JudgeKeyEnv = None,
+) -> None:
+    """Run a reward against cases (response, reference, expected); exit 1 on a miss."""
+    from rlcs.reward_commands.check import test_reward
+    from rlcs.reward_commands.choice import RewardChoice, parse_options
+
+    choice = RewardChoice(
+        form,
+        parse_options(options or []),
+        tuple(fallbacks or ()),
+        thinking_is_open,
+        timeout_s,
+        judge_url,
+        judge_model,
+        judge_key_env,
+    )
+    raise typer.Exit(0 if test_reward(choice, cases) else 1)
+
+
+@app.command("reward-new")
+def reward_new(
+    name: Annotated[str, typer.Argument(help="Name of the reward, such as close_enough.")],
+    folder: Annotated[Path, typer.Option("--dir", help="Where the two files go.")] = Path(),
+) -> None:
+    """Write a commented reward to begin with, NAME.py, and its cases, NAME_cases.jsonl."""
+    from rlcs.reward_commands.skeleton import class_name, write_skeleton
+
+    code, cases = write_skeleton(name, folder)
+    typer.echo(f"wrote {code} and {cases}; try: rlcs reward-test {code}:{class_name(name)} {cases}")
+
+
+@app.command("reward-model")
+def reward_model(config: ConfigArgument, overrides: Overrides = None) -> None:
+    """Train a reward model on preference pairs."""
+    from rlcs.progress import Display
+    from rlcs.reward_model import train_reward_model
+
+    with Display() as display:
+        train_reward_model(config, overrides or [], display)
+
+
+@app.command()
+def curriculum(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", metavar="ID", help="Why this prompt was drawn or not; a prefix will do.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show what a run's curriculum did: shares drawn, pass rates then and now, useful groups, by domain and tier."""
+    from rlcs.curriculum_commands.show import show_curriculum
+
+    show_curriculum(run, as_json=as_json, prompt=prompt)
+
+
+@app.command()
+def simulate(
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option("--compare", metavar="KIND", help="Curriculum beside the config's, in any form; may be repeated."),
+    ] = None,
+    scenarios: Annotated[
+        list[str] | None, typer.Option("--scenario", metavar="NAME", help="Simulated learner; may be repeated; all.")
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs of each, to be averaged.")] = 2,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Try the configured curriculum on simulated learners, in seconds and without a model, against uniform sampling."""
+    from rlcs.config_loading import load_config
+    from rlcs.curriculum_commands.simulation import simulate_config
+
+    simulate_config(load_config(config, overrides or []), compare or [], scenarios or [], seeds=seeds, as_json=as_json)
 
 
 @app.command()

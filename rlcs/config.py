@@ -15,9 +15,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     field_validator,
@@ -111,6 +113,9 @@ class DataConfig(Section):
         default_factory=dict, description="Renames columns: ours (prompt, answer, domain, tier, solution) to theirs."
     )
     system_prompt: str | None = Field(None, description="System message put before every prompt.")
+    answer_required: bool = Field(
+        True, description="Refuse rows without a reference answer; false where a judge or a reward model scores."
+    )
     on_bad_row: Literal["error", "skip"] = Field("error", description="Refuse a dataset with a bad row, or skip it.")
 
     @model_validator(mode="after")
@@ -173,6 +178,18 @@ class RolloutConfig(Section):
     gpus_per_engine: float = Field(0, ge=0, description="GPUs an engine takes; equal to tensor_parallel_size if whole.")
     tensor_parallel_size: PositiveInt = Field(1, description="GPUs a model is spread over, inside an engine.")
     num_generations: int = Field(8, ge=2, description="G, responses a prompt.")
+    first_generations: int = Field(
+        0,
+        ge=0,
+        description="Adaptive rollouts: responses of a first request to each prompt, the rest of train.batch_size x "
+        "num_generations going to the prompts where they teach most; 0: num_generations to each at once.",
+    )
+    max_generations: PositiveInt | None = Field(
+        None, description="Adaptive rollouts: most responses a prompt; three times num_generations if null."
+    )
+    adaptive_prompts: PositiveFloat = Field(
+        0.5, description="Adaptive rollouts: prompts an iteration, as a share of train.batch_size."
+    )
     max_prompt_length: PositiveInt = Field(512, description="Longest prompt, in tokens; longer ones are refused.")
     max_completion_length: PositiveInt = Field(256, description="Longest response, in tokens.")
     temperature: PositiveFloat = Field(1.0, description="Sampling temperature.")
@@ -183,6 +200,104 @@ class RolloutConfig(Section):
     enforce_eager: bool = Field(True, description="Do not compile or capture CUDA graphs.")
     timeout_s: PositiveFloat = Field(600, description="Deadline of one request to an engine, in seconds.")
 
+    @property
+    def largest_group(self) -> int:
+        """The most responses a prompt may get."""
+        if not self.first_generations:
+            return self.num_generations
+        return self.max_generations or 3 * self.num_generations
+
+    @model_validator(mode="after")
+    def _adaptive_rollouts_fit(self) -> Self:
+        first, size = self.first_generations, self.num_generations
+        if not first:
+            return self
+        if first > self.largest_group:
+            raise ValueError(
+                f"rollout.first_generations ({first}) is more than rollout.max_generations ({self.largest_group})"
+            )
+        if first * self.adaptive_prompts > size:
+            raise ValueError(
+                f"rollout.first_generations ({first}) x rollout.adaptive_prompts ({self.adaptive_prompts:g}) is more than "
+                f"rollout.num_generations ({size}): nothing is left for a second request"
+            )
+        return self
+
+
+class JudgeConfig(Section):
+    """An LLM judge on an OpenAI-compatible endpoint, for what no rule settles."""
+
+    base_url: str | None = Field(
+        None, description="Address of the endpoint, e.g. http://127.0.0.1:8000/v1; no judge if null."
+    )
+    model: str | None = Field(None, description="Name of the judge model at the endpoint.")
+    api_key_env: str = Field("OPENAI_API_KEY", description="Environment variable that holds the key; may be unset.")
+    max_tokens: PositiveInt = Field(512, description="Longest reply, in tokens.")
+    concurrency: PositiveInt = Field(16, description="Requests at once, a scoring actor.")
+    timeout_s: PositiveFloat = Field(60.0, description="Time limit of one request, in seconds.")
+    max_retries: NonNegativeInt = Field(4, description="Retries of a failed request, with growing pauses.")
+    cache: HomePath | None = Field(None, description="File that keeps verdicts between runs; in memory only if null.")
+    max_length_ratio: PositiveFloat = Field(
+        20.0, description="Answers longer than this many times the reference (and than a page) are hedges: scored 0."
+    )
+
+    @model_validator(mode="after")
+    def _endpoint_is_whole(self) -> Self:
+        if (self.base_url is None) != (self.model is None):
+            raise ValueError("reward.judge.base_url and reward.judge.model go together: give both, or neither")
+        if self.base_url is not None and not self.base_url.startswith(("http://", "https://")):
+            raise ValueError("reward.judge.base_url must start with http:// or https://, e.g. http://127.0.0.1:8000/v1")
+        return self
+
+
+class RewardModelConfig(Section):
+    """A reward model that scores the answers of open-ended prompts."""
+
+    path: HomePath | None = Field(
+        None, description="Folder or hub name of a sequence classification model with one label."
+    )
+    max_length: PositiveInt = Field(2048, description="Longest prompt and answer, in tokens; cut at the front.")
+    batch_size: PositiveInt = Field(32, description="Answers a forward pass.")
+    num_gpus: float = Field(0, ge=0, description="GPU share of the actor that holds it.")
+    timeout_s: PositiveFloat = Field(120.0, description="Time limit of one forward pass, in seconds.")
+
+
+REWARD_MODEL = "reward_model"
+"""The form of the reward model, which has a scoring actor of its own."""
+
+CombineMode = Literal["weighted_sum", "gate", "minimum"]
+
+
+def _style_options(value: Any) -> Any:
+    if value is None or isinstance(value, bool | dict):
+        return value
+    raise ValueError(
+        f"style in reward must be true, false or options, such as {{weights: {{box: 0.5}}}}, not {value!r}"
+    )
+
+
+StyleOptions = Annotated[dict[str, Any] | bool, BeforeValidator(_style_options)]
+"""Whether the reward `style` is on, or its options."""
+
+
+class DomainRewardConfig(Section):
+    """How the prompts of one domain are scored; what it leaves out is as in `reward`."""
+
+    functions: list[str] = Field(
+        default_factory=list, description="Rewards of the domain, instead of reward.functions."
+    )
+    weights: list[PositiveFloat] = Field(default_factory=list, description="Weight of each of them; equal if empty.")
+    options: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="Arguments of rewards in this domain, put over those of reward.options."
+    )
+    style: StyleOptions | None = Field(
+        None, description="Options of `style` in this domain, put over reward.style; false leaves it out."
+    )
+    combine: CombineMode | None = Field(None, description="Instead of reward.combine.")
+    gates: list[str] = Field(default_factory=list, description="Instead of reward.gates.")
+    gate_threshold: float | None = Field(None, ge=0, le=1, description="Instead of reward.gate_threshold.")
+    gate_cap: float | None = Field(None, ge=0, le=1, description="Instead of reward.gate_cap.")
+
 
 class RewardConfig(Section):
     """Scoring: Ray actors on CPUs."""
@@ -192,16 +307,68 @@ class RewardConfig(Section):
         description="Rewards: built-in name, path/to/file.py:function or package.module:function. "
         "Empty: the environment's own verifier, or `math` for a dataset.",
     )
-    weights: list[PositiveFloat] = Field(default_factory=list, description="Weight of each function; equal if empty.")
+    weights: list[PositiveFloat] = Field(
+        default_factory=list,
+        description="Weight of each function, and of `style` after them where it is on; equal if empty.",
+    )
+    options: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="Arguments of rewards, by name, e.g. {chart: {tolerance: 0.01}}."
+    )
+    style: StyleOptions = Field(
+        False, description="Add the reward `style` to the functions: true, or its options, e.g. {weights: {box: 0.5}}."
+    )
+    combine: CombineMode = Field(
+        "weighted_sum",
+        description="One value out of several: the weighted mean; the same, capped where a gate fails; or the least.",
+    )
+    gates: list[str] = Field(
+        default_factory=list, description="combine: gate: which of the rewards are gates; `style` if empty."
+    )
+    gate_threshold: float = Field(0.5, ge=0, le=1, description="A gate fails below this value.")
+    gate_cap: float = Field(0.0, ge=0, le=1, description="The most that a response is worth where a gate fails.")
+    domains: dict[str, DomainRewardConfig] = Field(
+        default_factory=dict,
+        description="Domains that are scored in another way, e.g. {chart: {functions: [chart], combine: gate}}.",
+    )
+    judge: JudgeConfig = Field(default_factory=JudgeConfig, description="The LLM judge.")
+    model: RewardModelConfig = Field(default_factory=RewardModelConfig, description="The reward model.")
     num_actors: PositiveInt = Field(1, description="Scoring actors.")
     cpus_per_actor: float = Field(0, ge=0, description="Ray CPUs a scoring actor reserves.")
     timeout_s: PositiveFloat = Field(2.0, description="Time limit of one sample's symbolic comparison, in seconds.")
 
+    @property
+    def has_model(self) -> bool:
+        """Whether any prompt may be scored by the reward model, which then has an actor of its own."""
+        used = [self.functions, *(domain.functions for domain in self.domains.values())]
+        return any(REWARD_MODEL in functions for functions in used)
+
+    def functions_of(self, domain: str) -> list[str]:
+        """The functions that score a domain, as the settings name them; empty where it is the default reward."""
+        own = self.domains.get(domain)
+        return own.functions if own is not None and own.functions else self.functions
+
+    def style_of(self, domain: str) -> dict[str, Any] | None:
+        """The options of `style` in a domain; None where it is off."""
+        own = self.domains[domain].style if domain in self.domains else None
+        if own is False or (own is None and self.style is False):
+            return None
+        return {**(self.style if isinstance(self.style, dict) else {}), **(own if isinstance(own, dict) else {})}
+
     @model_validator(mode="after")
     def _weights_match(self) -> Self:
-        if self.weights and len(self.weights) != len(self.functions):
-            raise ValueError(f"reward.weights has {len(self.weights)} entries for {len(self.functions)} functions")
+        # An empty name: the functions and weights that all other domains have.
+        for name, weights in {"": self.weights, **{name: own.weights for name, own in self.domains.items()}}.items():
+            functions, adds_style = self.functions_of(name), self.style_of(name) is not None
+            count = len(functions) or int(adds_style)
+            if weights and len(weights) != count and not (adds_style and len(weights) == count + 1):
+                where = f"reward.domains.{name}.weights" if name else "reward.weights"
+                more = ", and one more for style" if adds_style else ""
+                raise ValueError(f"{where} has {len(weights)} entries for {count} functions{more}")
         return self
+
+
+GuessRate = Annotated[float, Field(ge=0, lt=1)] | Literal["auto"]
+"""The chance of a right answer by luck, or `auto`: fitted while the run goes on."""
 
 
 class CurriculumConfig(Section):
@@ -214,8 +381,13 @@ class CurriculumConfig(Section):
     domain_mix: dict[str, PositiveFloat] = Field(
         default_factory=dict, description="Target share of each domain; shares of the data if empty."
     )
-    domain_balance: Literal["data", "sqrt", "equal"] = Field(
-        "data", description="Shares of the domains where domain_mix is empty: those of the data, their roots, or equal."
+    domain_balance: Literal["data", "sqrt", "equal", "learning_progress"] = Field(
+        "data",
+        description="Shares of the domains where domain_mix is empty: those of the data, their roots, or equal; "
+        "learning_progress moves them (or domain_mix) to the domains whose pass rates change.",
+    )
+    domain_floor: float = Field(
+        0.3, gt=0, le=1, description="learning_progress: least share of a domain, as a part of its share otherwise."
     )
     target_pass_rate: float = Field(0.5, gt=0, lt=1, description="Pass rate that the sampler aims for.")
     temperature: PositiveFloat = Field(
@@ -238,9 +410,9 @@ class CurriculumConfig(Section):
         0.04, description="posterior: softness of the choice of the prompts worth most; smaller is greedier."
     )
     thompson: bool = Field(False, description="posterior: choose by a sampled pass rate, not by the expected worth.")
-    guess_rate: dict[str, float] = Field(
+    guess_rate: dict[str, GuessRate] = Field(
         default_factory=dict,
-        description="posterior: chance of a right answer by luck, by domain (0.25 for four choices).",
+        description="posterior: chance of a right answer by luck, by domain (0.25 for four choices), or auto to fit it.",
     )
     ability_drift: PositiveFloat = Field(
         0.01, description="posterior: variance that a domain's ability gains at each iteration, in squared logits."

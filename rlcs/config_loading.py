@@ -13,12 +13,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from rlcs.config import Config
+from rlcs.config import Config, Section
 from rlcs.config_reference import explain, reference_markdown, section_at, section_of, settings
 from rlcs.errors import ConfigError
 from rlcs.yaml_text import Document, KeyPath, YAMLProblem, dump, parse, parse_scalar
@@ -27,6 +27,8 @@ __all__ = ["dump_config", "explain", "load_config", "reference_markdown"]
 
 _MAX_FILE_BYTES = 2**20
 _MAX_SHOWN = 60
+
+_Top = TypeVar("_Top", bound=Section)
 
 _WORDS = {
     "a valid string": "text",
@@ -46,6 +48,8 @@ class _Source:
     """The values of a file with its overrides, and where each came from."""
 
     file: str
+    model: type[Section]
+    """What the values must be as a whole."""
     tree: dict[str, Any]
     origins: dict[KeyPath, str]
     """`FILE, line N` or `override 'KEY=VALUE'` of each key path."""
@@ -58,8 +62,18 @@ class _Source:
         return self.file
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+@overload
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config: ...
+
+
+@overload
+def load_config(path: str | Path, overrides: Sequence[str], model: type[_Top]) -> _Top: ...
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = (), model: type[Section] = Config) -> Section:
     """Read a YAML file, apply overrides of the form `key.sub=value`, and check the result.
+
+    `model` is what the file describes: a run, or the settings of another command.
 
     An override's value is text, a number, true, false or null as in YAML, or a list or mapping in flow style
     (`curriculum.domain_mix={sums: 2, words: 1}`). A number names an item of a list: `data.tasks.0.task=chain_sum`.
@@ -68,23 +82,23 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         ConfigError: the file cannot be read, is not YAML, or a setting is unknown, missing or wrong. One line: the first
             problem with its file and line, or its override, and how many more there are.
     """
-    source = _read(Path(path))
+    source = _read(Path(path), model)
     for override in overrides:
         _apply(source, override)
-    _fill_empty_sections(source.tree)
+    _fill_empty_sections(source)
     try:
         # JSON is the one input for which pydantic's strict mode takes what a file can hold: a path is text there.
-        return Config.model_validate_json(json.dumps(source.tree), strict=True)
+        return model.model_validate_json(json.dumps(source.tree), strict=True)
     except ValidationError as error:
         raise ConfigError(_condense(error, source)) from error
 
 
-def dump_config(config: Config) -> str:
-    """YAML text of every setting, defaults included, that `load_config` reads back to an equal Config."""
+def dump_config(config: Section) -> str:
+    """YAML text of every setting, defaults included, that `load_config` reads back to an equal configuration."""
     return dump(config.model_dump(mode="json"))
 
 
-def _read(path: Path) -> _Source:
+def _read(path: Path, model: type[Section]) -> _Source:
     file = str(path)
     try:
         with path.open("rb") as stream:
@@ -104,7 +118,7 @@ def _read(path: Path) -> _Source:
     tree = {} if document.value is None else document.value
     if not isinstance(tree, dict):
         raise ConfigError(f"{file}: the file must hold settings (key: value), not a {type(tree).__name__}")
-    return _Source(file, tree, {key: f"{file}, line {line}" for key, line in document.lines.items()})
+    return _Source(file, model, tree, {key: f"{file}, line {line}" for key, line in document.lines.items()})
 
 
 def _why_unreadable(path: Path, error: Exception) -> str:
@@ -166,11 +180,11 @@ def _step(node: Any, part: str) -> str | int | None:
     return None
 
 
-def _fill_empty_sections(tree: dict[str, Any]) -> None:
+def _fill_empty_sections(source: _Source) -> None:
     """A section whose settings are all commented out reads as null: that means its defaults."""
-    for name, info in Config.model_fields.items():
-        if name in tree and tree[name] is None and section_of(info.annotation) is not None:
-            tree[name] = {}
+    for name, info in source.model.model_fields.items():
+        if name in source.tree and source.tree[name] is None and section_of(info.annotation) is not None:
+            source.tree[name] = {}
 
 
 def _condense(error: ValidationError, source: _Source) -> str:
@@ -194,7 +208,7 @@ def _explain_problem(problem: ErrorDetails, source: _Source) -> str:
     key = ".".join(map(str, path))
     kind, message = problem["type"], problem["msg"]
     if kind == "extra_forbidden":
-        return f"{source.where(path)}: {key} is no setting; {_nearest(path)}"
+        return f"{source.where(path)}: {key} is no setting; {_nearest(path, source.model)}"
     if kind == "missing":
         return f"{source.where(path)}: {key} is missing"
     if kind == "value_error":
@@ -209,12 +223,12 @@ def _explain_problem(problem: ErrorDetails, source: _Source) -> str:
     return f"{source.where(path)}: {key} {should}, not {_shorten(value)}{quote}"
 
 
-def _nearest(path: KeyPath) -> str:
+def _nearest(path: KeyPath, model: type[Section]) -> str:
     """Which setting an unknown key may have meant: one beside it, or one of the same name in another section."""
     name = str(path[-1])
-    section = section_at(path[:-1])
+    section = section_at(path[:-1], model)
     beside = list(section.model_fields) if section is not None else []
-    keys = [setting.key for setting in settings()]
+    keys = [setting.key for setting in settings(model)]
     options = [key for key in keys if key.rpartition(".")[2] == name][:2]
     options = options or difflib.get_close_matches(name, beside, n=1)
     options = options or difflib.get_close_matches(".".join(map(str, path)), keys, n=1, cutoff=0.75)

@@ -103,9 +103,9 @@ def section_of(annotation: Any) -> type[Section] | None:
     return None
 
 
-def section_at(path: Iterable[str | int]) -> type[Section] | None:
+def section_at(path: Iterable[str | int], root: type[Section] = Config) -> type[Section] | None:
     """The model at a key path from the root, list indices allowed; None if it is no section."""
-    model: type[Section] | None = Config
+    model: type[Section] | None = root
     for part in path:
         if isinstance(part, int):
             continue

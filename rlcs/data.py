@@ -149,11 +149,12 @@ class _RowReader:
         self.source = source
         self.solutions = solutions
         self.columns = {ours: config.columns.get(ours, ours) for ours in OUR_COLUMNS}
+        self.needed = _NEEDED if config.answer_required else ("prompt",)
         self.unseen = {ours for ours in expected if ours not in _NEEDED}
         self.bad: list[str] = []
         self.num_bad = 0
         if source.columns is not None:
-            for ours in (*_NEEDED, *sorted(self.unseen)):
+            for ours in (*self.needed, *sorted(self.unseen)):
                 if self.columns[ours] not in source.columns:
                     raise DataError(f"{source.name}: {missing_column(ours, self.columns[ours], source.columns)}")
 
@@ -168,12 +169,17 @@ class _RowReader:
                 continue
             columns = list(row.values)
             self.unseen = {ours for ours in self.unseen if self.columns[ours] not in row.values}
-            missing = [ours for ours in _NEEDED if self.columns[ours] not in row.values]
+            missing = [ours for ours in self.needed if self.columns[ours] not in row.values]
             if missing:
                 self._refuse(row.number, missing_column(missing[0], self.columns[missing[0]], columns))
                 continue
             try:
-                prompt = to_prompt(row.values, self.columns, self.config.system_prompt)
+                prompt = to_prompt(
+                    row.values,
+                    self.columns,
+                    self.config.system_prompt,
+                    answer_required=self.config.answer_required,
+                )
                 solution = to_solution(row.values, self.columns) if self.solutions else None
             except RowProblem as problem:
                 self._refuse(row.number, str(problem))

@@ -244,8 +244,20 @@ def _batch_rows(batch: pyarrow.RecordBatch, first: int) -> Iterator[Row | BadRow
         for offset in range(batch.num_rows):
             yield from _batch_rows(batch.slice(offset, 1), first + offset)
         return
+    columns = [field.name for field in batch.schema if isinstance(field.type, pyarrow.JsonType)]
     for offset, values in enumerate(records):
-        yield Row(first + offset, values)
+        yield _with_json(first + offset, values, columns) if columns else Row(first + offset, values)
+
+
+def _with_json(number: int, values: dict[str, Any], columns: list[str]) -> Row | BadRow:
+    """The row with what its JSON columns (Arrow's type `arrow.json`) hold instead of their text."""
+    for name in columns:
+        if values[name] is not None:
+            try:
+                values[name] = json.loads(values[name])
+            except (ValueError, RecursionError) as error:
+                return BadRow(number, f"{name} is not JSON: {' '.join(str(error).split())[:80]}")
+    return Row(number, values)
 
 
 # Hugging Face datasets

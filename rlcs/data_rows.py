@@ -25,14 +25,22 @@ class RowProblem(ValueError):
     """Why a row cannot be used, in a few words."""
 
 
-def to_prompt(values: Mapping[str, Any], columns: Mapping[str, str], system_prompt: str | None) -> Prompt:
+def to_prompt(
+    values: Mapping[str, Any],
+    columns: Mapping[str, str],
+    system_prompt: str | None,
+    *,
+    answer_required: bool = True,
+) -> Prompt:
     """The prompt of a row. `columns` maps each of ours to theirs. The id does not depend on `system_prompt`.
+
+    Where no answer is required, one that is missing or empty is the empty text.
 
     Raises:
         RowProblem: the prompt, answer, domain or tier is missing or wrong, or a text is not valid Unicode.
     """
     messages = _messages(values.get(columns["prompt"]), columns["prompt"])
-    answer = _answer(values.get(columns["answer"]), columns["answer"])
+    answer = _answer(values.get(columns["answer"]), columns["answer"], answer_required)
     domain = _domain(values.get(columns["domain"]), columns["domain"])
     tier = _tier(values.get(columns["tier"]), columns["tier"])
     metadata = {
@@ -100,12 +108,12 @@ def _message(value: Any, where: str) -> Message:
     return message
 
 
-def _answer(value: Any, name: str) -> str:
-    if value is None:
-        raise RowProblem(f"{name} is missing")
+def _answer(value: Any, name: str, is_required: bool) -> str:
+    if value is None or (isinstance(value, str) and not value.strip()):
+        if is_required:
+            raise RowProblem(f"{name} is {'missing' if value is None else 'empty'}")
+        return ""
     if isinstance(value, str):
-        if not value.strip():
-            raise RowProblem(f"{name} is empty")
         return _unicode(value, name)
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise RowProblem(f"{name} must be text or a number, but is {_kind(value)}")

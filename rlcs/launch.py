@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from rlcs.actors import start_ray, stop_ray
+from rlcs.adaptive import check_predicts
 from rlcs.checkpoint import latest_checkpoint, list_checkpoints, load_progress
 from rlcs.cold_start import load_data, load_examples, make_policy, teach_format
 from rlcs.config import Config
@@ -20,20 +21,18 @@ from rlcs.curricula.base import Curriculum, PromptTable
 from rlcs.curricula.loading import load_curriculum
 from rlcs.data import DataSplits
 from rlcs.envs.base import Environment
-from rlcs.errors import CheckpointError, DataError
+from rlcs.errors import CheckpointError
 from rlcs.evaluation import evaluate, mean_accuracy
 from rlcs.interrupt import StopRequest
 from rlcs.models import context_length, load_tokenizer
 from rlcs.preflight import check_before_start, check_prompt_lengths
+from rlcs.preflight_rewards import check_rewards
 from rlcs.progress import Display
-from rlcs.response_format import render_response
-from rlcs.rewards.loading import load_reward
 from rlcs.rollout.fleet import RolloutFleet
 from rlcs.runlog import EvaluationRow, read_evaluations
 from rlcs.scoring import ScoringFleet
 from rlcs.sft import SFTExample
 from rlcs.trainer import Trainer
-from rlcs.types import Prompt
 
 
 @dataclass(slots=True)
@@ -65,7 +64,7 @@ class Materials:
 
 
 def load_materials(config: Config) -> Materials:
-    """Load data, rewards and curriculum in this process, and check every reference answer.
+    """Load data, rewards and curriculum in this process, and check every reference answer (`check_rewards`).
 
     Raises:
         ConfigError, DataError, RewardError: something is the user's to mend.
@@ -73,32 +72,11 @@ def load_materials(config: Config) -> Materials:
     _quiet_libraries()
     env, data = load_data(config)
     default_reward = env.reward if env is not None else "math"
-    check_rewards(config, default_reward, data.train + data.eval)
+    data = check_rewards(config, default_reward, data)
     table = PromptTable.of(data.train)
     curriculum = load_curriculum(config.curriculum.kind, table, config.curriculum, config.seed)
+    check_predicts(config, curriculum)
     return Materials(env, data, curriculum, default_reward)
-
-
-def check_rewards(config: Config, default_reward: str, prompts: list[Prompt]) -> None:
-    """Load every reward, try the functions on two samples, and ask classes whether they can use each reference.
-
-    Raises:
-        RewardError: a reward cannot be loaded, or a function raised or returned something that is no list of scores.
-        DataError: a reference answer cannot be used, whatever `data.on_bad_row` says.
-    """
-    for form in config.reward.functions or [default_reward]:
-        reward = load_reward(form, timeout_s=config.reward.timeout_s)
-        if reward.is_function:
-            # A mistake in somebody's function is told now, not after the cold start.
-            sample = prompts[:2]
-            reward.score_batch(sample, [render_response("", prompt.answer) for prompt in sample])
-        for prompt in prompts:
-            problem = reward.validate(prompt)
-            if problem:
-                raise DataError(
-                    f"reward {reward.name!r} cannot use the reference of prompt {prompt.id} "
-                    f"(domain {prompt.domain}, answer {prompt.answer[:60]!r}): {problem}"
-                )
 
 
 def train(config: Config, display: Display) -> RunSummary:

@@ -1,7 +1,7 @@
 """Checks that need the machine, made before anything starts: folders, files, the cluster, the length of prompts.
 
-Checks that need nothing but the numbers are validators in `rlcs.config`; rewards, curricula and environments are checked
-where they are loaded. Nothing here imports Ray, vLLM or torch.
+Checks that need nothing but the numbers are validators in `rlcs.config`; rewards are checked in `rlcs.preflight_rewards`,
+curricula and environments where they are loaded. Nothing here imports Ray, vLLM or torch.
 """
 
 from __future__ import annotations
@@ -149,15 +149,21 @@ def _check_cluster(config: Config, num_cpus: float, num_gpus: float) -> None:
     rollout, learner, reward = config.rollout, config.learner, config.reward
     cpus = rollout.num_engines * rollout.cpus_per_engine + learner.cpus + reward.num_actors * reward.cpus_per_actor
     gpus = rollout.num_engines * rollout.gpus_per_engine + learner.gpus
+    scorers, more_gpus = f"{reward.num_actors} scoring actors x {reward.cpus_per_actor:g}", ""
+    if reward.has_model:
+        cpus += reward.cpus_per_actor
+        gpus += reward.model.num_gpus
+        scorers += f", reward model {reward.cpus_per_actor:g}"
+        more_gpus = f", reward model {reward.model.num_gpus:g}"
     if cpus > num_cpus + 1e-9:
         raise ConfigError(
             f"the actors need {cpus:g} CPUs ({rollout.num_engines} engines x {rollout.cpus_per_engine:g}, learner "
-            f"{learner.cpus:g}, {reward.num_actors} scoring actors x {reward.cpus_per_actor:g}), but the cluster has "
+            f"{learner.cpus:g}, {scorers}), but the cluster has "
             f"{num_cpus:g}: lower rollout.num_engines or rollout.cpus_per_engine"
         )
     if gpus > num_gpus + 1e-9:
         raise ConfigError(
             f"the actors need {gpus:g} GPUs ({rollout.num_engines} engines x {rollout.gpus_per_engine:g}, learner "
-            f"{learner.gpus:g}), but the cluster has {num_gpus:g}: lower rollout.num_engines, "
+            f"{learner.gpus:g}{more_gpus}), but the cluster has {num_gpus:g}: lower rollout.num_engines, "
             "rollout.gpus_per_engine or learner.gpus"
         )

@@ -5,6 +5,7 @@
     evaluations.jsonl              a line for each evaluation, domain and tier
     rollouts/step-000001.parquet   every response of an iteration with its score
     curriculum/step-000001.parquet every prompt drawn, its pass rate, and whether its group was kept
+    curriculum/prompts.parquet     the training prompts: id, domain, tier and the beginning of the text
     tensorboard/                   events
     checkpoints/                   see `rlcs.checkpoint`
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,11 +26,14 @@ from typing import Any
 
 from rlcs.config import LoggingConfig
 from rlcs.errors import CheckpointError
-from rlcs.types import Group
+from rlcs.types import Group, Prompt
 
 logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
+PROMPTS_FILE = "prompts.parquet"
+_MOST_TEXTS = 1_000_000
+"""With more training prompts than this their texts are left out of the prompts file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +133,13 @@ class RunLog:
         ]
         _write_parquet(pa.Table.from_pylist(drawn), self._dir / "curriculum" / f"step-{step:06d}.parquet")
 
+    def write_prompts(self, prompts: Sequence[Prompt]) -> None:
+        """Write curriculum/prompts.parquet, the training prompts in the curriculum's order, unless it is there."""
+        path = self._dir / "curriculum" / PROMPTS_FILE
+        if path.exists():
+            return
+        _write_parquet(prompts_table(prompts), path)
+
     def write_evaluation(self, rows: Sequence[EvaluationRow]) -> None:
         """Append the rows of an evaluation."""
         _append_lines(self._dir / "evaluations.jsonl", [asdict(row) for row in rows])
@@ -156,7 +168,12 @@ class RunLog:
 
 def last_text(group: Group) -> str:
     """The text of the prompt's last message."""
-    content = group.prompt.messages[-1]["content"]
+    return prompt_text(group.prompt)
+
+
+def prompt_text(prompt: Prompt) -> str:
+    """The text of a prompt's last message."""
+    content = prompt.messages[-1]["content"]
     if isinstance(content, str):
         return content
     return "".join(part.get("text", f"<{part.get('type', 'part')}>") for part in content)
@@ -170,6 +187,71 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
 def read_evaluations(run_dir: Path) -> list[EvaluationRow]:
     """All evaluation rows of a run, oldest first. Raises CheckpointError if `run_dir` has none."""
     return [EvaluationRow(**line) for line in read_lines(_existing(run_dir, "evaluations.jsonl"))]
+
+
+def prompts_table(prompts: Sequence[Prompt]) -> Any:
+    """The Arrow table of prompts: prompt_id, domain, tier, and the beginning of the text where they are not too many."""
+    import pyarrow as pa
+
+    with_text = len(prompts) <= _MOST_TEXTS
+    texts = [shortened(prompt_text(prompt)) if with_text else None for prompt in prompts]
+    columns = {
+        "prompt_id": pa.array([prompt.id for prompt in prompts], pa.string()),
+        "domain": pa.array([prompt.domain for prompt in prompts], pa.string()).dictionary_encode(),
+        "tier": pa.array([prompt.tier for prompt in prompts], pa.int8()),
+        "prompt": pa.array(texts, pa.string()),
+    }
+    return pa.table(columns)
+
+
+def read_prompts(run_dir: Path) -> Any:
+    """The Arrow table of curriculum/prompts.parquet (prompt_id, domain, tier, prompt), or None if there is none."""
+    import pyarrow.parquet as pq
+
+    path = run_dir / "curriculum" / PROMPTS_FILE
+    return pq.read_table(path) if path.is_file() else None
+
+
+def read_draws(run_dir: Path) -> Any:
+    """The Arrow table of all prompts drawn: step, prompt_id, domain, tier, pass_rate, degenerate, kept; by step.
+
+    Raises:
+        CheckpointError: `run_dir` is no run, no iteration was recorded, or a file is damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not (run_dir / "config.yaml").is_file():
+        raise CheckpointError(f"{run_dir} is no run's folder (it has no config.yaml)")
+    paths = sorted((run_dir / "curriculum").glob("step-*.parquet"))
+    if not paths:
+        raise CheckpointError(
+            f"{run_dir} has no rollouts: no iteration has ended yet, or logging.rollouts_every is 0 in its config.yaml"
+        )
+    tables = []
+    for path in paths:
+        try:
+            tables.append(pq.read_table(path))
+        except (OSError, pa.ArrowInvalid) as error:
+            raise CheckpointError(f"{path} cannot be read ({str(error).splitlines()[0]}): remove the file") from error
+    return pa.concat_tables(tables, promote_options="permissive")
+
+
+def read_prompt_text(run_dir: Path, prompt_id: str, step: int) -> str | None:
+    """The text of a prompt that was rolled out in iteration `step`, or None if the file is gone."""
+    import pyarrow.parquet as pq
+
+    path = run_dir / "rollouts" / f"step-{step:06d}.parquet"
+    if not path.is_file():
+        return None
+    found = pq.read_table(path, columns=["prompt"], filters=[("prompt_id", "==", prompt_id)])
+    return str(found["prompt"][0].as_py()) if found.num_rows else None
+
+
+def shortened(text: str, length: int = 300) -> str:
+    """The text on one line, cut to `length` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 4] + " ..."
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -231,4 +313,21 @@ def _start_wandb(config: LoggingConfig, run_dir: Path, run_config: Mapping[str, 
         raise ConfigError(
             "logging.wandb is on, but the package wandb is not installed: `pip install wandb`, or turn it off"
         ) from error
-    return wandb.init(project=config.wandb_project, name=run_dir.name, dir=str(run_dir), config=dict(run_config))
+    # Kept with the run, so that a resumed run goes on in the same place.
+    identity = run_dir / "wandb-id.txt"
+    if not identity.exists():
+        identity.write_text(f"{secrets.token_hex(8)}\n", encoding="utf-8")
+    try:
+        return wandb.init(
+            project=config.wandb_project,
+            name=run_dir.name,
+            id=identity.read_text(encoding="utf-8").strip(),
+            resume="allow",
+            dir=str(run_dir),
+            config=dict(run_config),
+        )
+    except wandb.errors.Error as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"logging.wandb: Weights & Biases cannot be started: {reason} (`wandb login`, or WANDB_MODE=offline)"
+        ) from error

@@ -160,6 +160,13 @@ def test_domain_and_tier_are_optional(tmp_path: Path) -> None:
     assert (prompt.domain, prompt.tier) == ("default", None)
 
 
+@pytest.mark.parametrize("write", [write_jsonl, write_csv, write_parquet])
+def test_an_answer_is_optional_where_none_is_required(tmp_path: Path, write: Write) -> None:
+    with_answers = write(tmp_path / "some", [{"prompt": "a", "answer": "1"}, {"prompt": "b", "answer": ""}])
+    assert [prompt.answer for prompt in load(with_answers, answer_required=False)] == ["1", ""]
+    assert load(write(tmp_path / "none", [{"prompt": "a"}]), answer_required=False)[0].answer == ""
+
+
 def test_metadata_is_json_like(tmp_path: Path) -> None:
     row = {"prompt": "a", "answer": "1", "day": datetime.date(2024, 1, 2), "raw": b"\x00\xff", "deep": {"x": [1, None]}}
     metadata = load(write_parquet(tmp_path / "rows", [row]))[0].metadata

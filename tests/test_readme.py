@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rlcs.config import CurriculumConfig
+from rlcs.config import Config, CurriculumConfig
 from rlcs.config_loading import load_config
 from rlcs.curricula.base import PromptTable
 from rlcs.curricula.loading import load_curriculum
 from rlcs.data import load_splits
 from rlcs.response_format import render_response
+from rlcs.reward_model_config import RewardModelRun
 from rlcs.rewards.loading import load_reward
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,4 +94,4 @@ def test_every_command_line_exists() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_configuration_loads(path: Path) -> None:
-    load_config(path)
+    load_config(path, model=RewardModelRun if path.stem == "reward_model" else Config)

@@ -103,3 +103,19 @@ def test_tensorboard_events_are_written(tmp_path: Path) -> None:
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert [event.value for event in events.Scalars("reward/mean")] == [0.5]
+
+
+def test_weights_and_biases_gets_metrics_and_goes_on_in_the_same_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    for step in (1, 2):
+        log = RunLog(tmp_path, LoggingConfig(tensorboard=False, wandb=True), {"seed": 7})
+        log.write_metrics(step, {"reward/mean": 0.25})
+        log.close()
+    identity = (tmp_path / "wandb-id.txt").read_text().strip()
+    records = list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
+    assert {record.name for record in records} == {f"run-{identity}.wandb"}
+    assert all(record.stat().st_size > 100 for record in records)

@@ -25,8 +25,8 @@ from itertools import pairwise
 from rlcs.rewards.mathtext import exact, numeric
 from rlcs.rewards.mathtext.numbers import Number, same_number
 from rlcs.rewards.mathtext.polynomials import NotExact
-from rlcs.rewards.mathtext.structure import VALUES, infinity_sign, meet, number_of, simplify_structure
-from rlcs.rewards.mathtext.tree import INFINITY, MathTextError, Node, children, symbols_of
+from rlcs.rewards.mathtext.structure import infinity_sign, meet, number_of, simplify_structure
+from rlcs.rewards.mathtext.tree import INFINITY, VALUES, MathTextError, Node, children, symbols_of
 
 Verdict = bool | None
 

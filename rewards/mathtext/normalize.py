@@ -39,6 +39,8 @@ _WRAPPERS = re.compile(
 )
 _SPACING = re.compile(r"\\(?:[,;:!>]|(?:quad|qquad|displaystyle|textstyle|limits|nolimits|hfill)(?![A-Za-z]))|(?<!\\)~")
 _SIZES = re.compile(r"\\(?:left|right|bigl|bigr|Bigl|Bigr|biggl|biggr|big|Big|bigg|Bigg|middle)(?![A-Za-z])\s*")
+_WHOLE_TEXT = re.compile(r"^\\(?:text|textrm|textbf|textit|textsf|mbox|hbox)\s*\{\s*([-+]?\d[^{}]*)\}$")
+_BOLD = re.compile(r"^\*\*([^*]+)\*\*\.?$")
 _FRACTIONS = re.compile(r"\\[dtc]frac(?![A-Za-z])")
 _FONTS = re.compile(
     r"\\(?:mathrm|mathbf|mathit|mathsf|mathtt|mathcal|boldsymbol|bm|rm|bf|it|operatorname\*?)(?![A-Za-z])"
@@ -63,6 +65,8 @@ def normalize(text: str) -> str:
     if not text.isascii():
         text = _plain_unicode(text)
     text = _unwrap(text)
+    if text.startswith("~"):
+        raise MathTextError("~ says about")
     text = _THIN_THOUSANDS.sub("", text)
     if "\\" in text or "~" in text:
         text = _plain_latex(text)
@@ -84,13 +88,13 @@ def plain_words(text: str) -> str:
 
 
 def _unwrap(text: str) -> str:
-    """Without the dollar signs or the box around the whole."""
+    """Without the dollar signs, the box, the Markdown stars or the `\\text{}` of a number around the whole."""
     for _ in range(4):
         match = _WRAPPERS.match(text)
         if match:
             text = next(group for group in match.groups() if group is not None).strip()
             continue
-        boxed = _BOXED.match(text)
+        boxed = _BOXED.match(text) or _BOLD.match(text) or _WHOLE_TEXT.match(text)
         if not boxed:
             break
         text = boxed[1].strip()

@@ -7,11 +7,10 @@ from fractions import Fraction
 from rlcs.rewards.mathtext import exact
 from rlcs.rewards.mathtext.numbers import Number
 from rlcs.rewards.mathtext.polynomials import NotExact, rational_value
-from rlcs.rewards.mathtext.tree import INFINITY, MathTextError, Node, children, symbols_of
+from rlcs.rewards.mathtext.tree import INFINITY, REALS, VALUES, MathTextError, Node, children, symbols_of
 
+_FUNCTION_NAMES = frozenset("fghFGHP")
 MINUS_INFINITY: Node = ("neg", INFINITY)
-VALUES = frozenset({"rat", "sym", "const", "add", "mul", "neg", "fact", "deg", "pct", "div", "pow", "fn"})
-"""Kinds of nodes that are values, not structures."""
 
 
 def number_of(node: Node) -> Number | None:
@@ -41,6 +40,10 @@ def number_of(node: Node) -> Number | None:
 def simplify_structure(node: Node) -> Node:
     """Write out plus-minus, and give lists, chains and solutions their plain form."""
     kind = node[0]
+    if node == REALS:
+        return ("seq", "(", ")", MINUS_INFINITY, INFINITY)
+    if kind == "rel" and node[3] == REALS:
+        return (*node[:3], simplify_structure(REALS))
     if _holds_plus_minus(node):
         if kind == "rel" and node[1] == "=":
             return ("list", *(("rel", "=", node[2], side) for side in _write_out(node[3])))
@@ -82,11 +85,25 @@ def meet(response: Node, reference: Node) -> tuple[Node, Node]:
         return (response, reference) if None in sides else (sides[0] or response, sides[1] or reference)
     if response[0] == reference[0]:
         return response, reference
+    defined = _defined_value(response)
+    if defined is not None and reference[0] in VALUES:
+        return defined, reference
     for index, (node, other) in enumerate(((response, reference), (reference, response))):
         bare = _bare(node, other)
         if bare is not None:
             return (bare, reference) if index == 0 else (response, bare)
     return response, reference
+
+
+def _defined_value(node: Node) -> Node | None:
+    """What a name is said to be: `2x + 3` in `y = 2x + 3`, `f(x) = 2x + 3` and `a_n = 2n + 3`."""
+    if node[:2] != ("rel", "="):
+        return None
+    left: Node = node[2]
+    right: Node = node[3]
+    if left[0] == "mul" and len(left) == 3 and left[1][0] == "sym" and left[1][1][:1] in _FUNCTION_NAMES:
+        left = left[1]  # the grammar reads f(x) as f times x
+    return right if left[0] == "sym" and left[1] not in symbols_of(right) else None
 
 
 def _bare(node: Node, other: Node) -> Node | None:

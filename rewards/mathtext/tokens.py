@@ -34,6 +34,8 @@ _SHORT_WORDS = frozenset(
     "cm mm km kg mg ml mL dm ft lb lbs oz mph hr hrs min mins sec secs ms pm am cents USD units in to per".split()
 )
 """Runs of two or three letters that are words or units, not products of variables."""
+_CASED = frozenset({"mg", "ms"})
+"""Of these, which in other capitals are products of variables: `Mg` is not `mg`."""
 _LONGEST_PRODUCT = 3
 """A longer run of letters is a word."""
 
@@ -133,13 +135,13 @@ def _letters(run: str, *, is_subscript: bool) -> list[Token]:
         return [("op", "\\degree")]
     if lower in ("percent", "pct"):
         return [("op", "%")]
-    if lower in ("nan", "null", "undefined"):
+    if lower in ("nan", "null"):
         raise MathTextError(f"{lower} is no number")
     if run in GREEK:
         return [("sym", run)]
     if len(run) == 1:
         return [("const", run)] if run in "ei" else [("sym", run)]
-    if run in _SHORT_WORDS or lower in _SHORT_WORDS:
+    if run in _SHORT_WORDS or (lower in _SHORT_WORDS and lower not in _CASED):
         return [("word", run)]
     for prefix in ("arcsin", "arccos", "arctan", "sqrt", "sin", "cos", "tan", "cot", "sec", "csc", "log", "ln", "pi"):
         rest = run[len(prefix) :]

@@ -41,6 +41,9 @@ MAX_FACTORIAL = 500
 
 INFINITY: Node = ("const", "inf")
 EMPTY_SET: Node = ("set",)
+REALS: Node = ("sym", "mathbb_R")
+VALUES = frozenset({"rat", "sym", "const", "add", "mul", "neg", "fact", "deg", "pct", "div", "pow", "fn"})
+"""Kinds of nodes that are values, not structures."""
 
 
 class MathTextError(ValueError):

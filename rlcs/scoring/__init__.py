@@ -1,6 +1,7 @@
-"""Scoring: Ray actors on CPUs that carry responses to the rewards."""
+"""Scoring: Ray actors that carry responses to the rewards of their domain."""
 
 from rlcs.scoring.combine import combine
 from rlcs.scoring.fleet import ScoringFleet
+from rlcs.scoring.metrics import merge_metrics
 
-__all__ = ["ScoringFleet", "combine"]
+__all__ = ["ScoringFleet", "combine", "merge_metrics"]

@@ -1,75 +1,101 @@
-"""The scoring actor: holds the rewards of a run and scores what it is handed. Runs in a Ray worker."""
+"""The scoring actor: holds rewards of a run and scores what it is handed. Runs in a Ray worker."""
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass, field
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from rlcs.errors import RewardError
 from rlcs.rewards.loading import LoadedReward, load_reward
-from rlcs.types import Prompt, Score
+from rlcs.scoring.recipes import RewardSpec
+from rlcs.scoring.units import Unit, UnitResult
 
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """Work for an actor: one reward, whole groups of responses."""
-
-    reward: int
-    """Index of the reward."""
-    prompts: list[Prompt]
-    texts: list[list[str]]
-    """The responses to each prompt."""
-    positions: list[list[int]]
-    """For the driver: where each response stands among all responses of the call."""
-
-    @property
-    def num_samples(self) -> int:
-        """Responses in the unit."""
-        return sum(len(texts) for texts in self.texts)
+if TYPE_CHECKING:
+    from rlcs.rewards.judge import LLMJudge
 
 
 @dataclass(frozen=True, slots=True)
-class UnitResult:
-    """What an actor returns; `error` is the message of a RewardError, since Ray would wrap the exception itself."""
+class Loaded:
+    """What the driver must know of a reward that was set up."""
 
-    scores: list[Score | None] = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=dict)
-    error: str | None = None
+    name: str
+    sample_s: float
+    """The longest that one sample may take, requests to the judge left aside."""
+    judge_round_s: float = 0.0
+    """The longest that the requests to the judge that run at once may take; 0 if it asks no judge."""
 
 
 class ScoringActor:
-    """Loads every reward of a run once."""
+    """Loads rewards once, and one judge for all of them.
 
-    def __init__(self, forms: list[str], timeout_s: float) -> None:
-        self._forms = forms
+    Args:
+        specs: the rewards that it holds, by index.
+        timeout_s: limit of one sample's work.
+        judge: arguments of `rlcs.rewards.judge.make_judge`; no judge if None.
+    """
+
+    def __init__(self, specs: Mapping[int, RewardSpec], timeout_s: float, judge: Mapping[str, Any] | None) -> None:
+        self._specs = specs
         self._timeout_s = timeout_s
-        self._rewards: list[LoadedReward] = []
+        self._judge_settings = judge
+        self._judge: LLMJudge | None = None
+        self._rewards: dict[int, LoadedReward] = {}
 
-    def load(self) -> tuple[list[str], str | None]:
-        """Load and set up the rewards. Returns their names, and the message of a RewardError if there was one."""
+    def load(self) -> tuple[dict[int, Loaded], str | None]:
+        """Load and set up the rewards. Returns what they are, and the message of a RewardError if there was one."""
         try:
-            for form in self._forms:
-                reward = load_reward(form, timeout_s=self._timeout_s)
-                self._rewards.append(reward)
+            self._judge = _make_judge(self._judge_settings)
+            for index, spec in self._specs.items():
+                if spec.is_model:
+                    _use_all_cores()
+                reward = load_reward(spec.form, timeout_s=self._timeout_s, options=spec.options, judge=self._judge)
+                self._rewards[index] = reward
                 reward.setup()
         except RewardError as error:
-            return [], str(error)
-        return [reward.name for reward in self._rewards], None
+            return {}, str(error)
+        round_s = 0.0 if self._judge is None else self._judge.limit_s(1)
+        loaded = {}
+        for index, reward in self._rewards.items():
+            sample_s = max(self._timeout_s, reward.sample_limit_s or 0.0)
+            loaded[index] = Loaded(reward.name, sample_s, round_s if reward.uses_judge else 0.0)
+        return loaded, None
 
     def score(self, unit: Unit) -> UnitResult:
         """Scores of the unit's responses, in order."""
         prompts = [prompt for prompt, texts in zip(unit.prompts, unit.texts, strict=True) for _ in texts]
         texts = [text for of_prompt in unit.texts for text in of_prompt]
+        num_tokens = [tokens for of_prompt in unit.num_tokens for tokens in of_prompt]
         reward = self._rewards[unit.reward]
         try:
-            scores = reward.score_batch(prompts, texts)
+            scores = reward.score_batch(prompts, texts, num_tokens)
         except RewardError as error:
             return UnitResult(error=str(error))
-        return UnitResult(scores, reward.take_counts())
+        counts = Counter(reward.take_counts())
+        if self._judge is not None:
+            counts.update(self._judge.take_counts())
+        return UnitResult(scores, dict(counts))
 
     def close(self) -> None:
-        """Release what the rewards hold."""
-        for reward in self._rewards:
+        """Release what the rewards and the judge hold."""
+        for reward in self._rewards.values():
             reward.close()
+        if self._judge is not None:
+            self._judge.close()
+
+
+def _make_judge(settings: Mapping[str, Any] | None) -> LLMJudge | None:
+    if settings is None:
+        return None
+    from rlcs.rewards.judge import make_judge
+
+    return make_judge(**settings)
+
+
+def _use_all_cores() -> None:
+    """Ray gives an actor one thread; while a reward model scores, nothing else of a run computes."""
+    import torch
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from rlcs.errors import RewardError
 from rlcs.response_format import render_response
 from rlcs.rewards import Reward
 from rlcs.rewards.loading import BUILTIN_REWARDS, load_reward
+from rlcs.rewards.verifier import JudgeRequest
 from rlcs.types import Prompt, Score
 
 
@@ -31,11 +33,61 @@ def write(tmp_path: Path) -> Any:
     return write_file
 
 
+class _Judge:
+    def judge(self, requests: Sequence[JudgeRequest]) -> list[Score | None]:
+        return [Score(1.0, correct=True) for _ in requests]
+
+
+_NEEDED_OPTIONS: dict[str, dict[str, Any]] = {"code": {"enabled": True}, "reward_model": {"path": "some/model"}}
+
+
 @pytest.mark.parametrize("name", sorted(BUILTIN_REWARDS))
 def test_built_in_rewards_load_by_name(name: str) -> None:
-    reward = load_reward(name)
+    reward = load_reward(name, options=_NEEDED_OPTIONS.get(name), judge=_Judge())
     assert reward.name == name
+    assert reward.uses_judge or name != "judge"
     reward.close()
+
+
+def test_a_reward_without_a_judge_asks_none() -> None:
+    assert not load_reward("math", judge=_Judge()).uses_judge
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"timeouts": 1}, "no option 'timeouts': did you mean 'timeout_s'"),
+        ({"zzz": 1}, "no option 'zzz'; it has extract"),
+        ({"extract": {"fallback": []}}, "did you mean 'fallbacks'"),
+        ({"extract": {"fallbacks": "boxed"}}, "must be a list"),
+        ({"extract": {"fallbacks": ["box"]}}, "did you mean 'boxed'"),
+        ({"extract": {"thinking_is_open": "yes"}}, "must be true or false"),
+    ],
+)
+def test_wrong_options_are_one_clear_line(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(RewardError, match=message) as caught:
+        load_reward("math", options=options)
+    assert "\n" not in str(caught.value) and "'math'" in str(caught.value)
+
+
+def test_extract_may_be_given_as_a_mapping() -> None:
+    reward = load_reward("math", options={"extract": {"fallbacks": ["boxed"], "thinking_is_open": True}})
+    (score,) = reward.score_batch([prompt()], ["I count.</think>So \\boxed{7}"])
+    reward.close()
+    assert score is not None and score.correct
+
+
+def test_the_number_of_tokens_is_a_column_where_it_is_known(write: Any) -> None:
+    code = "def reward(completions, num_tokens=None, **columns):\n    return [float(num_tokens == [3])]\n"
+    reward = load_reward(write(code))
+    known, unknown = reward.score_batch([prompt()], ["a"], [3])[0], reward.score_batch([prompt()], ["a"])[0]
+    assert known is not None and known.value == 1.0
+    assert unknown is not None and unknown.value == 0.0
+
+
+def test_a_reward_may_say_how_long_a_sample_takes(write: Any) -> None:
+    assert load_reward("math").sample_limit_s is None
+    assert load_reward(write(_CLASS + "\ninstance.sample_limit_s = 30\n", "instance")).sample_limit_s == 30.0
 
 
 def test_a_function_gets_messages_completions_and_columns_as_lists(write: Any) -> None:

@@ -98,6 +98,17 @@ def test_close_leaves_no_processes_and_the_pool_can_start_again(pool: KillablePo
     assert pool.run(["pid"])[0].outcome is WorkerOutcome.OK
 
 
+def test_a_pool_that_is_closed_while_it_starts_ends_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "slow_target_for_test.py").write_text("import time\ntime.sleep(1)\ndef work(request):\n    return 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    pool = KillablePool("slow_target_for_test:work")
+    pool.start()
+    pool.close()
+    assert capfd.readouterr().err == ""
+
+
 def test_a_nursery_that_was_killed_is_replaced(pool: KillablePool) -> None:
     pid = pool.run(["pid"])[0].value
     nursery = psutil.Process(pid).parent()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -147,4 +148,8 @@ def test_close_leaves_no_processes() -> None:
 
 
 def _descends_from_ray(process: psutil.Process) -> bool:
-    return any("ScoringActor" in " ".join(parent.cmdline()) for parent in process.parents())
+    """Of this process: another run on the machine has scoring actors too."""
+    parents = process.parents()
+    return any("ScoringActor" in " ".join(parent.cmdline()) for parent in parents) and any(
+        parent.pid == os.getpid() for parent in parents
+    )
