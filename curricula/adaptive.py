@@ -33,13 +33,13 @@ class AdaptivePlan:
 
 
 def allocate_responses(
-    means: Floats, variances: Floats, right: NDArray[np.int64], first: int, budget: int, most: int
+    means: Floats, variances: Floats, right: NDArray[np.int64] | Floats, first: int, budget: int, most: int
 ) -> NDArray[np.int64]:
     """[n] further responses of each group, at most `most` each, `budget` in all.
 
     Args:
         means, variances: [n] belief about the logit of each prompt's pass rate before the first responses.
-        right: [n] right ones among the first responses.
+        right: [n] right ones among the first responses; fractions for rewards between 0 and 1.
         first: responses that each group has.
         budget: further responses to give out; what does not fit into `most` a group stays unspent.
         most: bound a group.

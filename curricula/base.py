@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlcs.config import CurriculumConfig
+from rlcs.curricula.domain_progress import DomainProgress, LabelLevels
 from rlcs.curricula.selection import select_balanced
 from rlcs.errors import CheckpointError, ConfigError, DataError
 from rlcs.types import NUM_TIERS, Prompt
@@ -132,7 +134,14 @@ class Curriculum(ABC):
         self.table = table
         self.config = config
         self.rng = np.random.default_rng(seed)
-        self.domain_mix = domain_mix(table, config)  # [D], sums to 1
+        self.domain_mix = domain_mix(table, config)  # [D], sums to 1; by learning progress it changes
+        self._progress: DomainProgress | None = None
+        if config.domain_balance == "learning_progress":
+            labels = table.tiers.astype(np.int64) % (NUM_TIERS + 1)  # UNGRADED is the last
+            flat = table.domains.astype(np.int64) * (NUM_TIERS + 1) + labels
+            census = np.bincount(flat, minlength=table.num_domains * (NUM_TIERS + 1)).reshape(-1, NUM_TIERS + 1)
+            self._progress = DomainProgress(self.domain_mix, config.domain_floor)
+            self._levels = LabelLevels(census, keep=0.9)
 
     @abstractmethod
     def draw(self, n: int) -> NDArray[np.int64]:
@@ -143,7 +152,36 @@ class Curriculum(ABC):
 
     @abstractmethod
     def observe(self, observation: Observation) -> None:
-        """Learn from an iteration's groups. Raises ValueError if a row is not in the table."""
+        """Learn from an iteration's groups. Begin with `self.notice(observation)`.
+
+        Raises ValueError if a row is not in the table.
+        """
+
+    def notice(self, observation: Observation) -> None:
+        """Check the rows and, with `domain_balance: learning_progress`, bring `self.domain_mix` up to date.
+
+        Raises ValueError if a row is not in the table.
+        """
+        rows = observation.rows
+        check_rows(rows, len(self.table))
+        if self._progress is None or len(rows) == 0:
+            return
+        labels = self.table.tiers[rows].astype(np.int64) % (NUM_TIERS + 1)
+        flat, shape = self.table.domains[rows].astype(np.int64) * (NUM_TIERS + 1) + labels, (-1, NUM_TIERS + 1)
+        size = self.table.num_domains * (NUM_TIERS + 1)
+        groups = np.bincount(flat, minlength=size).astype(np.float64).reshape(shape)
+        passed = np.bincount(flat, observation.pass_rates, minlength=size).astype(np.float64)
+        self._levels.observe(groups, passed.reshape(shape))
+        self._progress.observe(self.domain_pass_rates())
+        self.domain_mix = self._progress.shares
+
+    def domain_pass_rates(self) -> NDArray[np.float64]:
+        """[D] estimated pass rate over all prompts of each domain, drawn or not; NaN where nothing is known.
+
+        Asked for only with `domain_balance: learning_progress`. The default averages what was observed by label; a
+        sampler that chooses within a label must do better, or its own choices look like a lack of progress.
+        """
+        return self._levels.levels
 
     def num_prompts(self, batch_size: int) -> int:
         """How many prompts to draw for `batch_size` groups to learn from."""
@@ -165,12 +203,28 @@ class Curriculum(ABC):
         """[n] mean and [n] variance of the belief about the logits of the pass rates, or None."""
         return None
 
-    def explain(self, row: int) -> dict[str, float]:
-        """Why a prompt is drawn or not: its history, what is believed of it, and its weight in the next draw.
+    def weights(self, rows: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        """[n] how often `rows` are drawn next, relative to the mean of all prompts: 2 is twice as often; or None."""
+        return None
 
-        `weight` is relative to the mean of all prompts: 2 is drawn twice as often as in uniform sampling.
+    def explain(self, row: int) -> dict[str, float]:
+        """Why a prompt is drawn or not, in numbers: what is believed of it, and its weight in the next draw.
+
+        The default has what `weights`, `predict` and `predict_logits` say: `weight`, `pass_rate`, `logit_mean`,
+        `logit_sd`. A sampler adds its own; `retired` is 1 where it draws the prompt for re-checks only.
         """
-        return {}
+        rows = np.asarray([row], dtype=np.int64)
+        weights, rates, logits = self.weights(rows), self.predict(rows), self.predict_logits(rows)
+        numbers = {} if weights is None else {"weight": float(weights[0])}
+        if rates is not None:
+            numbers["pass_rate"] = float(rates[0])
+        if logits is not None:
+            numbers |= {"logit_mean": float(logits[0][0]), "logit_sd": float(np.sqrt(logits[1][0]))}
+        return numbers
+
+    def reasons(self, row: int) -> list[str]:
+        """The same in sentences for a person; none by default."""
+        return []
 
     def metrics(self) -> dict[str, float]:
         """What to log of the last draw and observation, named `curriculum/...`."""
@@ -178,11 +232,14 @@ class Curriculum(ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that `load_state_dict` needs to go on exactly: numpy arrays and JSON scalars, no nesting."""
-        return {
+        state: dict[str, Any] = {
             "num_rows": len(self.table),
             "domain_names": json.dumps(self.table.domain_names),
             "rng": json.dumps(self.rng.bit_generator.state),
         }
+        if self._progress is not None:
+            state |= self._progress.state_dict() | self._levels.state_dict()
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state.
@@ -196,6 +253,10 @@ class Curriculum(ABC):
                 f"has {len(self.table)} of {json.dumps(self.table.domain_names)}: resume with the run's own data"
             )
         self.rng.bit_generator.state = json.loads(state["rng"])
+        if self._progress is not None:
+            self._progress.load_state_dict(state)
+            self._levels.load_state_dict(state)
+            self.domain_mix = self._progress.shares
 
 
 def domain_mix(table: PromptTable, config: CurriculumConfig) -> NDArray[np.float64]:
@@ -208,28 +269,35 @@ def domain_mix(table: PromptTable, config: CurriculumConfig) -> NDArray[np.float
     """
     if not config.domain_mix:
         counts = np.bincount(table.domains, minlength=table.num_domains).astype(np.float64)
-        shares = counts ** {"data": 1.0, "sqrt": 0.5, "equal": 0.0}[config.domain_balance] * (counts > 0)
+        power = {"sqrt": 0.5, "equal": 0.0}.get(config.domain_balance, 1.0)
+        shares = counts**power * (counts > 0)
         return np.asarray(shares / shares.sum())
-    known = set(table.domain_names)
-    for name in config.domain_mix:
-        if name not in known:
-            near = difflib.get_close_matches(name, table.domain_names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"the data has {', '.join(table.domain_names[:20])}"
-            raise ConfigError(f"curriculum.domain_mix: no training prompt has domain {name!r}; {hint}")
-    missing = sorted(known - set(config.domain_mix))
+    check_domain_names(config.domain_mix, table, "curriculum.domain_mix")
+    missing = sorted(set(table.domain_names) - set(config.domain_mix))
     if missing:
         raise ConfigError(
             f"curriculum.domain_mix: no share for domain {missing[0]!r} of the data; give every domain one, or leave "
             "domain_mix empty for the shares of the data"
         )
     shares = np.asarray([config.domain_mix[name] for name in table.domain_names], dtype=np.float64)
-    if not np.isfinite(shares).all():
+    if not (np.isfinite(shares) & (shares > 0)).all():
         raise ConfigError("curriculum.domain_mix: shares must be finite numbers above 0")
+    shares = shares / shares.max()  # so that huge numbers have a finite sum
     return np.asarray(shares / shares.sum())
 
 
-def check_rows(rows: NDArray[np.int64], num_rows: int) -> None:
+def check_domain_names(names: Iterable[str], table: PromptTable, setting: str) -> None:
+    """Raises ConfigError that names the first domain that no training prompt has, and the nearest one."""
+    known = set(table.domain_names)
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, table.domain_names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the data has {', '.join(table.domain_names[:20])}"
+            raise ConfigError(f"{setting}: no training prompt has domain {name!r}; {hint}")
+
+
+def check_rows(rows: NDArray[np.int64], num_rows: int, what: str = "observation") -> None:
     """Raises ValueError that names the first row outside [0, num_rows)."""
     bad = (rows < 0) | (rows >= num_rows)
     if bad.any():
-        raise ValueError(f"observation: row {rows[int(np.argmax(bad))]} is not in the table of {num_rows} prompts")
+        raise ValueError(f"{what}: row {rows[int(np.argmax(bad))]} is not in the table of {num_rows} prompts")

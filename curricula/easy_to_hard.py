@@ -3,7 +3,9 @@
 Each domain stands at a stage, an offline tier, and draws evenly from the prompts of that tier and the easier ones; half
 of its draws come from the stage's own tier. When the moving average of the pass rate at the stage's tier is over the
 threshold, the stage goes on by one; as in AdaRFT (arXiv 2504.05520), difficulty follows success. Ungraded prompts count
-as of the middle tier. A share `exploration` goes evenly to all tiers, so that none waits for ever.
+as of the middle tier. A share `exploration` goes evenly to all tiers, so that none waits for ever: a prompt of a tier of S
+prompts, one of T tiers of a domain of share m, is drawn at least once in about 2 S T / (exploration m n) iterations of n
+draws.
 """
 
 from __future__ import annotations
@@ -15,11 +17,11 @@ from numpy.typing import NDArray
 
 from rlcs.config import CurriculumConfig
 from rlcs.curricula.allocation import fill_domains, with_floor
-from rlcs.curricula.base import UNGRADED, Curriculum, Observation, PromptTable, check_rows
+from rlcs.curricula.base import UNGRADED, Curriculum, Observation, PromptTable
 from rlcs.curricula.passes import Passes
 from rlcs.curricula.tally import LABELS, count, share_metrics
 from rlcs.curricula.uniform import draw_from_passes
-from rlcs.types import NUM_TIERS
+from rlcs.types import NUM_TIERS, TIER_NAMES
 
 _THRESHOLD = 0.75
 """Pass rate at which a tier counts as learned: past the middle, before the groups become degenerate."""
@@ -64,7 +66,7 @@ class EasyToHard(Curriculum):
 
     def observe(self, observation: Observation) -> None:
         """Average the pass rates at the stages; advance where an average of at least 8 groups is over the threshold."""
-        check_rows(observation.rows, len(self.table))
+        self.notice(observation)
         cells = self._passes.cell_of[observation.rows]
         domains, tiers = cells // NUM_TIERS, cells % NUM_TIERS
         at_stage = tiers == self.stages[domains]
@@ -80,6 +82,32 @@ class EasyToHard(Curriculum):
         self.stages = np.where(advance, np.argmax(later, axis=1), self.stages)
         self._averages[advance] = 0
         self._groups[advance] = 0
+
+    def weights(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """See `Curriculum.weights`."""
+        cells = self._passes.cell_of[rows]
+        return np.asarray(self.cell_shares.ravel()[cells] / self._passes.sizes[cells] * len(self.table))
+
+    def explain(self, row: int) -> dict[str, float]:
+        """See `Curriculum.explain`; with the stage of the prompt's domain."""
+        domain = int(self.table.domains[row])
+        stage = {"stage": float(self.stages[domain]), "stage_pass_rate": float(self._averages[domain])}
+        return super().explain(row) | stage
+
+    def reasons(self, row: int) -> list[str]:
+        """See `Curriculum.reasons`."""
+        domain, tier = int(self.table.domains[row]), int(self._passes.cell_of[row] % NUM_TIERS)
+        stage = int(self.stages[domain])
+        place = f"Its domain {self.table.domain_names[domain]!r} stands at stage {TIER_NAMES[stage]!r}"
+        if self._groups[domain] > 0:
+            place += f", where {self._averages[domain]:.0%} are right ({_THRESHOLD:.0%} are needed to go on)"
+        share = f"the {self.config.exploration:.0%} of the draws that go evenly to all tiers"
+        by_tier = {
+            tier == stage: "It is of that tier, which gets half of the draws or more.",
+            tier < stage: "It is of an easier tier, which is reviewed.",
+            tier > stage: f"It is of a harder tier, which waits: only {share} reach it.",
+        }
+        return [place + ".", by_tier[True], f"Within its tier {self._passes.turn(row)}."]
 
     def metrics(self) -> dict[str, float]:
         """The mean stage, and the stage of each domain where there are not many."""

@@ -64,6 +64,14 @@ class Passes:
             self._remove(rows[changed])
             self._add(rows[changed], cells[changed].astype(np.int64))
 
+    def turn(self, row: int) -> str:
+        """How a row stands in the present pass of its cell, in a sentence."""
+        cell = int(self.cell_of[row])
+        size, used = int(self.sizes[cell]), int(self.used[cell])
+        if self._place[row] < self._start[cell] + used:
+            return f"it had its turn in the present pass, in which {size - used:,} of {size:,} still wait"
+        return f"it waits for its turn in the present pass, with {size - used:,} of {size:,}"
+
     def state_dict(self) -> dict[str, Any]:
         """Arrays that `load_state_dict` takes."""
         members = self._pool[_ranges(self._start, self.sizes)]

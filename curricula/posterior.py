@@ -10,6 +10,7 @@ Gaussian beliefs.
   after drift variance is added. It carries progress to every prompt of the domain at once, and notices forgetting.
 - label[d, t]: mean and spread of the difficulty of the prompts with offline tier t (or none) of domain d; the prior of
   those not rolled out yet. Learned from first rollouts: a label means what it has turned out to mean.
+- floor[d], the chance of a reward by luck: set (`guess_rate`), or fitted while the run goes on.
 - difficulty[i]: mean and variance, moment-matched when seen; drift is added for the iterations since.
 A change that drift does not explain (a rollback, a bad update) widens the belief about the ability first, so that it is
 followed at once. When all groups of an iteration are wrong, or all right, against all expectation (a verifier that
@@ -28,9 +29,10 @@ from numpy.typing import NDArray
 
 from rlcs.config import CurriculumConfig
 from rlcs.curricula.base import PromptTable
-from rlcs.curricula.quadrature import Floats, expect, sigmoid, update
+from rlcs.curricula.quadrature import Floats, Ints, expect, sigmoid, update
 from rlcs.curricula.state import PromptState
 from rlcs.curricula.tally import LABELS, labels_of
+from rlcs.errors import CheckpointError
 from rlcs.types import NUM_TIERS
 
 Rows = NDArray[np.int64]
@@ -91,6 +93,10 @@ class Estimator(ABC):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
         for name in self._saved:
+            if name not in state:
+                raise CheckpointError(
+                    f"the saved curriculum lacks {name!r}: it is of another estimator or version; start the run anew"
+                )
             present = getattr(self, name)
             setattr(self, name, np.asarray(state[name], dtype=present.dtype).reshape(present.shape).copy())
 
@@ -104,6 +110,10 @@ _DEVIATIONS = np.asarray([0.3, 0.5, 0.7, 1.0])
 """Representative standard deviations of the cells; a prompt stands in the nearest."""
 _DEVIATION_EDGES = (_DEVIATIONS[1:] + _DEVIATIONS[:-1]) / 2
 _LEAST_VARIANCE = 0.04
+_FIRST_GUESS, _GUESS_WEIGHT, _MOST_GUESSES = 0.1, 50.0, 2000.0
+"""A fitted guess rate at the start, the responses it stands for, and those after which older ones are forgotten."""
+_GUESS_HASTE = 10.0
+"""By what the steps of a fitted guess rate are lengthened."""
 _SURPRISE = 12.0
 """Squared standard deviations from which on a domain's change is no drift."""
 
@@ -119,6 +129,8 @@ class ItemResponse(Estimator):
         "label_spread",
         "label_count",
         "cell_steps",
+        "guess_rates",
+        "guesses",
     )
 
     def __init__(self, table: PromptTable, config: CurriculumConfig, state: PromptState) -> None:
@@ -136,13 +148,16 @@ class ItemResponse(Estimator):
         self._per_domain = LABELS + _NUM_BINS * len(_DEVIATIONS)
         self.num_cells = table.num_domains * self._per_domain
         self.cell_steps = np.zeros(self.num_cells)  # [K] sum of `state.last_step` of the members
-        self._floors = np.asarray([config.guess_rate.get(name, 0.0) for name in table.domain_names])
+        rates = [config.guess_rate.get(name, 0.0) for name in table.domain_names]
+        self._is_fitted = np.asarray([rate == "auto" for rate in rates])  # [D]
+        self.guess_rates = np.asarray([_FIRST_GUESS if rate == "auto" else float(rate) for rate in rates])  # [D]
+        self.guesses = np.full(table.num_domains, _GUESS_WEIGHT)  # [D] responses without knowledge behind them
         self._members = np.zeros(self.num_cells)  # [K] rolled-out members, to average cell_steps
 
     @property
     def floors(self) -> Floats:
-        """[D] chance of a reward by luck, as configured."""
-        return self._floors
+        """[D] chance of a reward by luck, as configured or fitted."""
+        return self.guess_rates
 
     def cells(self, rows: Rows) -> NDArray[np.int64]:
         """See `Estimator.cells`: by label if never rolled out, else by difficulty and uncertainty."""
@@ -176,7 +191,9 @@ class ItemResponse(Estimator):
         """See `Estimator.label_pass_rates`."""
         means = (self.ability[:, None] - self.label_mean).ravel()
         rates = expect(lambda p: p, means, (self.label_spread + self.label_variance).ravel())
-        return np.asarray(self._floors[:, None] + (1 - self._floors[:, None]) * rates.reshape(self.label_mean.shape))
+        return np.asarray(
+            self.guess_rates[:, None] + (1 - self.guess_rates[:, None]) * rates.reshape(self.label_mean.shape)
+        )
 
     def _difficulty(self, rows: Rows) -> tuple[Floats, Floats]:
         """[n] mean and [n] variance of the difficulty of each row before the present iteration's rollouts."""
@@ -203,7 +220,9 @@ class ItemResponse(Estimator):
             self._move_labels(tuple(x[new] for x in at), rates[new], counts[new])
         mean, variance = self._difficulty(rows)
         variance = np.where(seen, variance, self.label_spread[at])
-        logit, variance, _ = update(self.ability[domains] - mean, variance, right, counts, self._floors[domains])
+        logit, variance, _ = update(self.ability[domains] - mean, variance, right, counts, self.guess_rates[domains])
+        if self._is_fitted.any():
+            self._fit_guesses(domains, logit, variance, right, counts)
         difficulty = self.ability[domains] - logit
         if not seen.all():
             new = ~seen
@@ -215,14 +234,16 @@ class ItemResponse(Estimator):
         domains = self._table.domains[rows].astype(np.int64)
         mean, variance = self._difficulty(rows)
         prior, prior_variance = self.ability.copy(), self.ability_variance + self._config.ability_drift
-        scores = _score(prior[domains] - mean, variance, rates, counts, self._floors[domains])
+        scores = _score(prior[domains] - mean, variance, rates, counts, self.guess_rates[domains])
         pulls, informations = (np.bincount(domains, x, minlength=len(prior)).astype(np.float64) for x in scores)
         noise = 1 / np.maximum(informations, 1e-9)
         jump = pulls * noise
         surprise = jump**2 / (prior_variance + noise)
         prior_variance = np.where(surprise > _SURPRISE, np.clip(jump**2, prior_variance, 4.0), prior_variance)
         for _ in range(3):
-            score, information = _score(self.ability[domains] - mean, variance, rates, counts, self._floors[domains])
+            score, information = _score(
+                self.ability[domains] - mean, variance, rates, counts, self.guess_rates[domains]
+            )
             precision = 1 / prior_variance + np.bincount(domains, information, minlength=len(prior))
             pull = np.bincount(domains, score, minlength=len(prior)) - (self.ability - prior) / prior_variance
             self.ability = self.ability + np.clip(pull / precision, -1.0, 1.0)
@@ -249,7 +270,7 @@ class ItemResponse(Estimator):
         """One scoring step on the difficulty that first rollouts show for their labels."""
         flat = at[0] * LABELS + at[1]
         logits = self.ability[at[0]] - self.label_mean[at]
-        score, information = _score(logits, self.label_spread[at], rates, counts, self._floors[at[0]])
+        score, information = _score(logits, self.label_spread[at], rates, counts, self.guess_rates[at[0]])
         size, shape = self.label_mean.size, self.label_mean.shape
         precision = 1 / self.label_variance + np.bincount(flat, information, minlength=size).reshape(shape)
         pull = np.bincount(flat, score, minlength=size).reshape(shape) / precision
@@ -266,6 +287,21 @@ class ItemResponse(Estimator):
         rate = count / (self.label_count + 20)
         self.label_spread += rate * (square / np.maximum(count, 1) - self.label_spread)
         self.label_spread = np.clip(self.label_spread, 0.1, 16.0)
+
+    def _fit_guesses(self, domains: Rows, logits: Floats, variances: Floats, right: Floats, counts: Ints) -> None:
+        """A step of expectation-maximisation on the share of lucky responses among those without knowledge.
+
+        Lengthened: the beliefs about difficulties were made with the rate as it was, which holds it back.
+        """
+        floor = self.guess_rates[domains][:, None]
+        lucky = right * expect(lambda s: floor * (1 - s) / (floor + (1 - floor) * s), logits, variances)
+        size = len(self.guess_rates)
+        without = np.bincount(domains, counts - right + lucky, minlength=size)
+        total = self.guesses + without
+        step = (np.bincount(domains, lucky, minlength=size) - self.guess_rates * without) / total
+        rates = np.clip(self.guess_rates + _GUESS_HASTE * step, 1e-3, 0.9)
+        self.guess_rates = np.where(self._is_fitted, rates, self.guess_rates)
+        self.guesses = np.minimum(total, _MOST_GUESSES)
 
     def _store(self, rows: Rows, difficulty: Floats, variance: Floats) -> None:
         state = self._state

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from rlcs.config import CurriculumConfig
 from rlcs.curricula.allocation import batches, fill, round_shares
-from rlcs.curricula.base import Curriculum, Observation, PromptTable, check_rows
+from rlcs.curricula.base import Curriculum, Observation, PromptTable, check_domain_names
 from rlcs.curricula.discounted_beta import DiscountedBeta
 from rlcs.curricula.expansion import Expansion
 from rlcs.curricula.passes import Passes
@@ -41,6 +41,7 @@ class Posterior(Curriculum):
     def __init__(self, table: PromptTable, config: CurriculumConfig, seed: int) -> None:
         """Start from the offline tiers."""
         super().__init__(table, config, seed)
+        check_domain_names(config.guess_rate, table, "curriculum.guess_rate")
         self.state = PromptState(len(table))
         self.estimator = ESTIMATORS[config.estimator](table, config, self.state)
         self._passes = Passes(self.estimator.cells(np.arange(len(table))), self.estimator.num_cells)
@@ -99,7 +100,7 @@ class Posterior(Curriculum):
     def observe(self, observation: Observation) -> None:
         """Score the predictions, update the beliefs, move prompts to their new cells."""
         rows, counts = observation.rows, observation.counts
-        check_rows(rows, len(self.table))
+        self.notice(observation)
         if len(rows) == 0:
             return
         self._expansion.observe(observation.degenerate)
@@ -125,6 +126,12 @@ class Posterior(Curriculum):
     def predict_logits(self, rows: NDArray[np.int64]) -> tuple[Floats, Floats]:
         """See `Curriculum.predict_logits`."""
         return self.estimator.row_logits(rows)
+
+    def domain_pass_rates(self) -> Floats:
+        """See `Curriculum.domain_pass_rates`: of the beliefs about all cells, weighted by their prompts."""
+        sizes = self._passes.sizes.reshape(self.table.num_domains, -1)
+        rates = expect(lambda p: p, *self.estimator.cell_logits()).reshape(sizes.shape)
+        return np.asarray((sizes * rates).sum(axis=1) / sizes.sum(axis=1))
 
     def num_prompts(self, batch_size: int) -> int:
         """See `Curriculum.num_prompts`: by the predicted useful share of the next draw if that can be trusted."""
@@ -155,12 +162,38 @@ class Posterior(Curriculum):
         explored = self.config.exploration * sizes / sizes.sum(axis=1, keepdims=True)
         return np.asarray(self.domain_mix[:, None] * ((1 - self.config.exploration) * self.cell_weights + explored))
 
+    def weights(self, rows: NDArray[np.int64]) -> Floats:
+        """See `Curriculum.weights`."""
+        cells = self._passes.cell_of[rows]
+        return np.asarray(self.expected_shares.ravel()[cells] / self._passes.sizes[cells] * len(self.table))
+
+    def reasons(self, row: int) -> list[str]:
+        """See `Curriculum.reasons`."""
+        numbers = self.explain(row)
+        if self.state.times[row]:
+            source = f"Rolled out {self.state.times[row]} times, last {numbers['iterations_since']:.0f} iterations ago"
+        else:
+            source = "Not rolled out yet, so its tier and the others of its domain speak for it"
+        believed = (
+            f"{source}: {numbers['pass_rate']:.0%} of its responses are expected to be right "
+            f"(90 % sure: {numbers['pass_rate_low']:.0%} to {numbers['pass_rate_high']:.0%})."
+        )
+        aim = "half right, half wrong" if self.config.utility == "variance" else "not all alike"
+        worth = f"It is worth {numbers['worth']:.2f} of at most 1: groups teach most when they are {aim}."
+        if numbers["retired"]:
+            side = "mastered" if numbers["pass_rate"] > 0.5 else "too hard as yet"
+            worth += f" It counts as {side} and is only re-checked, by the {self.config.exploration:.0%} of the draws "
+            worth += "that go round all prompts in turn; it returns when a re-check says otherwise."
+        return [believed, worth]
+
     def explain(self, row: int) -> dict[str, float]:
         """See `Curriculum.explain`."""
         rows = np.asarray([row])
         cell = int(self._passes.cell_of[row])
         means, variances = self.estimator.row_logits(rows)
-        low, high = sigmoid(means + 1.645 * np.sqrt(variances) * np.asarray([-1.0, 1.0]))
+        floor = self.estimator.floors[self.table.domains[row]]
+        bounds = sigmoid(means + 1.645 * np.sqrt(variances) * np.asarray([-1.0, 1.0]))
+        low, high = floor + (1 - floor) * bounds
         return {
             "times_rolled_out": float(self.state.times[row]),
             "iterations_since": float(self.state.step - self.state.last_step[row]),
@@ -168,8 +201,18 @@ class Posterior(Curriculum):
             "pass_rate_low": float(low),
             "pass_rate_high": float(high),
             "worth": float(expect(self._worth, means, variances)[0]),
-            "weight": float(self.expected_shares.ravel()[cell] / self._passes.sizes[cell]) * len(self.table),
+            "weight": float(self.weights(rows)[0]),
+            "logit_mean": float(means[0]),
+            "logit_sd": float(np.sqrt(variances[0])),
+            "retired": float(self._is_retired(cell)),
         }
+
+    def _is_retired(self, cell: int) -> bool:
+        """Whether more than 99 in 100 draws of a cell's members are re-checks by the exploring share."""
+        domain = cell // self.estimator.cells_per_domain
+        sizes = self._passes.sizes.reshape(self.table.num_domains, -1)
+        explored = self.config.exploration * sizes.ravel()[cell] / sizes[domain].sum()
+        return bool((1 - self.config.exploration) * self.cell_weights.ravel()[cell] < 0.01 * explored)
 
     def metrics(self) -> dict[str, float]:
         """Quality of the predictions, shares drawn, and pass rates of prompts that were not rolled out yet."""

@@ -17,6 +17,10 @@ up for the middle. How it is done here:
   tier of few prompts would hardly be drawn) and even tiers (it would be drawn to death); a share `exploration` goes
   evenly to all cells that have prompts. The domains themselves keep their target mix, whatever their cells do.
 - Within a cell: shuffled passes. Oversampling: `rlcs.curricula.expansion`.
+- What no prompt waits beyond: two passes of its cell, at the least rate that `exploration` gives the cell. A prompt of a
+  cell of S prompts, one of C cells of a domain of share m, is drawn at least once in about 2 S C / (exploration m n)
+  iterations of n draws, S being at most the prompts of the domain and C at most 11. There is no bound without
+  exploration.
 """
 
 from __future__ import annotations
@@ -28,12 +32,12 @@ from numpy.typing import NDArray
 
 from rlcs.config import CurriculumConfig
 from rlcs.curricula.allocation import fill_domains, with_floor
-from rlcs.curricula.base import Curriculum, Observation, PromptTable, check_rows
+from rlcs.curricula.base import Curriculum, Observation, PromptTable
 from rlcs.curricula.expansion import Expansion
 from rlcs.curricula.passes import Passes
 from rlcs.curricula.tally import LABELS, count, labels_of, rate_metrics, share_metrics
 from rlcs.curricula.uniform import draw_from_passes
-from rlcs.types import NUM_TIERS
+from rlcs.types import NUM_TIERS, TIER_NAMES
 
 _CELLS = LABELS + NUM_TIERS
 """Cells of a domain: new prompts by label, then prompts that were rolled out by merged tier."""
@@ -73,6 +77,12 @@ class RLCS(Curriculum):
         prompts = self._census.sum(axis=2)
         return np.where(prompts > 0, (self._census * cells).sum(axis=2) / np.maximum(prompts, 1), np.nan)
 
+    def domain_pass_rates(self) -> NDArray[np.float64]:
+        """See `Curriculum.domain_pass_rates`: of the cells, weighted by their prompts."""
+        sizes = self._passes.sizes.reshape(-1, _CELLS)
+        rates = (self._cell_right / self._cell_seen).reshape(-1, _CELLS)
+        return np.asarray((sizes * rates).sum(axis=1) / sizes.sum(axis=1))
+
     @property
     def cell_shares(self) -> NDArray[np.float64]:
         """[D, cells] share of the next draw that each cell is meant to get; sums to 1."""
@@ -96,7 +106,7 @@ class RLCS(Curriculum):
     def observe(self, observation: Observation) -> None:
         """Book the groups to the cells they were drawn from, then move prompts to their new tiers."""
         rows, counts = observation.rows, observation.counts.astype(np.float64)
-        check_rows(rows, len(self.table))
+        self.notice(observation)
         self._expansion.observe(observation.degenerate)
         if len(rows) == 0:
             return
@@ -138,6 +148,34 @@ class RLCS(Curriculum):
         """How near the pass rates are to the target: 1 at it, falling to both sides."""
         return np.exp(-(((pass_rates - self.config.target_pass_rate) / self.config.temperature) ** 2) / 2)
 
+    def predict(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """See `Curriculum.predict`: the pass rates of the prompts' cells."""
+        cells = self._passes.cell_of[rows]
+        return np.asarray(self._cell_right[cells] / self._cell_seen[cells])
+
+    def weights(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """See `Curriculum.weights`."""
+        cells = self._passes.cell_of[rows]
+        return np.asarray(self.cell_shares.ravel()[cells] / self._passes.sizes[cells] * len(self.table))
+
+    def reasons(self, row: int) -> list[str]:
+        """See `Curriculum.reasons`."""
+        cell = int(self._passes.cell_of[row])
+        place = cell % _CELLS
+        rate, size = self._cell_right[cell] / self._cell_seen[cell], int(self._passes.sizes[cell])
+        if place < LABELS:
+            label = "ungraded" if place == NUM_TIERS else TIER_NAMES[place]
+            where = f"It was not rolled out yet and stands with {size:,} prompts of its domain graded {label!r}"
+        else:
+            tier = TIER_NAMES[place - LABELS]
+            where = f"What was seen of it puts it to {size:,} prompts of its domain that are now {tier!r}"
+        target, liked = self.config.target_pass_rate, self._cell_liked[cell] / self._cell_seen[cell]
+        return [
+            f"{where}; {rate:.0%} of their responses are right.",
+            f"The aim is {target:.0%}: the preference for such prompts is {liked:.2f} of at most 1.",
+            f"Among them {self._passes.turn(row)}.",
+        ]
+
     def explain(self, row: int) -> dict[str, float]:
         """See `Curriculum.explain`; `pass_rate` is that of the prompt's cell."""
         cell = int(self._passes.cell_of[row])
@@ -148,7 +186,7 @@ class RLCS(Curriculum):
             "responses_seen": float(self._seen[row]),
             "pass_rate": float(self._cell_right[cell] / self._cell_seen[cell]),
             "preference": float(self._cell_liked[cell] / self._cell_seen[cell]),
-            "weight": float(self.cell_shares.ravel()[cell] / self._passes.sizes[cell]) * len(self.table),
+            "weight": float(self.weights(np.asarray([row]))[0]),
         }
 
     def num_prompts(self, batch_size: int) -> int:

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from rlcs.config import CurriculumConfig
 from rlcs.curricula.adaptive import AdaptivePlan, allocate_responses
-from rlcs.curricula.base import Curriculum, Observation, PromptTable
+from rlcs.curricula.base import Curriculum, Observation, PromptTable, check_rows
 from rlcs.curricula.loading import load_curriculum
 from rlcs.curricula.quadrature import Floats
 from rlcs.curricula.simulated_learner import Learner, Rows, Scenario
-from rlcs.errors import ConfigError
+from rlcs.errors import ConfigError, RLCSError
 
 _MAX_REDRAWS = 10
 
@@ -98,7 +98,16 @@ def simulate(
         curriculum = kind(learner.table, config, seed)
     run = _Run(learner, curriculum, batch_size, group_size, adaptive)
     while not learner.reached and run.steps < max_steps:
-        run.step()
+        try:
+            run.step()
+        except RLCSError:
+            raise
+        except Exception as error:
+            # Somebody's curriculum may raise anything; ours raises nothing here.
+            raise ConfigError(
+                f"curriculum {kind!r} failed on scenario {scenario.name!r}, iteration {run.steps + 1}: "
+                f"{type(error).__name__}: {' '.join(str(error).split())}"
+            ) from error
     return run.result()
 
 
@@ -146,6 +155,10 @@ class _Run:
 
     def _groups(self, rows: Rows) -> tuple[Rows, Floats, Floats, NDArray[np.bool_], Rows]:
         """Rows, signals, pass rates, degenerate marks and numbers of responses of the groups of `rows`."""
+        rows = np.asarray(rows)
+        if rows.ndim != 1 or len(rows) == 0 or not np.issubdtype(rows.dtype, np.integer):
+            raise ValueError(f"draw gave {rows.dtype} of shape {rows.shape}; give row numbers, at least one")
+        check_rows(rows, len(self.curriculum.table), "draw")
         if self.adaptive:
             return self._adaptive_groups(rows)
         right, rewarded = self.learner.respond(rows, self.group_size)

@@ -36,6 +36,8 @@ class Scenario:
     num_prompts: int = 20_000
     domain_sizes: tuple[float, ...] = (1, 1, 1, 1, 1)
     """Relative number of prompts of each domain."""
+    domain_names: tuple[str, ...] = ()
+    """Names of the domains; domain_0 and so on if empty."""
     start: float = -0.5
     """Mean ability at the start, in logits; difficulties have mean 0."""
     start_spread: float = 0.7
@@ -119,7 +121,7 @@ class Learner:
         edges = np.quantile(graded, np.arange(1, NUM_TIERS) / NUM_TIERS)
         tiers = np.searchsorted(edges, graded)
         tiers[rng.random(len(tiers)) < scenario.ungraded] = UNGRADED
-        names = [f"domain_{d}" for d in range(len(self.mix))]
+        names = list(scenario.domain_names) or [f"domain_{d}" for d in range(len(self.mix))]
         return PromptTable(tiers.astype(np.int8), self.domains.astype(np.int16), names)
 
     def _ability(self, domains: Rows, skill: Rows) -> Floats:

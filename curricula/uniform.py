@@ -1,4 +1,7 @@
-"""Uniform sampling: shuffled passes over the data, the baseline of every comparison."""
+"""Uniform sampling: shuffled passes over the data, the baseline of every comparison.
+
+Between two draws of a prompt lie less than two passes over its domain: 2 N_d draws of the domain.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from numpy.typing import NDArray
 
 from rlcs.config import CurriculumConfig
 from rlcs.curricula.allocation import batches, fill, round_shares
-from rlcs.curricula.base import Curriculum, Observation, PromptTable, check_rows
+from rlcs.curricula.base import Curriculum, Observation, PromptTable
 from rlcs.curricula.passes import Passes
 from rlcs.curricula.tally import LABELS, count, share_metrics
 
@@ -27,7 +30,6 @@ class Uniform(Curriculum):
         has_mix = bool(config.domain_mix) or config.domain_balance != "data"
         cells = table.domains if has_mix else np.zeros(len(table), dtype=np.int16)
         num_cells = table.num_domains if has_mix else 1
-        self._weights = self.domain_mix if has_mix else np.ones(1)
         self._passes = Passes(cells, num_cells)
         self._not_valid = -1.0  # none yet
         self._drawn = np.zeros((table.num_domains, LABELS), dtype=np.int64)  # in the last draw
@@ -39,13 +41,25 @@ class Uniform(Curriculum):
         return rows
 
     def _shares(self, n: int) -> NDArray[np.float64]:
-        return fill(n, self._weights, self._passes.sizes.astype(np.float64))
+        weights = self.domain_mix if len(self._passes.sizes) == len(self.domain_mix) else np.ones(1)
+        return fill(n, weights, self._passes.sizes.astype(np.float64))
 
     def observe(self, observation: Observation) -> None:
         """Only the share of degenerate groups is kept, to be logged."""
-        check_rows(observation.rows, len(self.table))
+        self.notice(observation)
         if len(observation.rows):
             self._not_valid = float(observation.degenerate.mean())
+
+    def weights(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """See `Curriculum.weights`."""
+        cells = self._passes.cell_of[rows]
+        shares = self._shares(1)
+        return np.asarray(shares[cells] / self._passes.sizes[cells] * len(self.table))
+
+    def reasons(self, row: int) -> list[str]:
+        """See `Curriculum.reasons`."""
+        all_alike = "All prompts of a domain are drawn equally often, in shuffled passes, whatever their pass rates"
+        return [f"{all_alike}: {self._passes.turn(row)}."]
 
     def metrics(self) -> dict[str, float]:
         """The share of degenerate groups, and the share drawn by domain and offline tier."""

@@ -36,11 +36,15 @@ def _one_digit_terms(**params: Any) -> list[dict[str, Any]]:
 LEVELS: dict[str, list[dict[str, Any]]] = {
     "chain_sum": _one_digit_terms(),
     "gcd": [
-        {"min_value": 1, "max_value": 9},
         {"min_value": 1, "max_value": 20},
-        {"min_value": 1, "max_value": 40},
+        {"min_value": 1, "max_value": 30},
+        {"min_value": 1, "max_value": 45},
         {"min_value": 1, "max_value": 80},
         {"min_value": 1, "max_value": 80, "min_numbers": 3, "max_numbers": 3},
+    ],
+    "lcm": [
+        {"min_value": 1, "max_value": largest, "min_numbers": numbers, "max_numbers": numbers}
+        for numbers, largest in ((3, 5), (3, 6), (3, 8), (3, 10), (4, 10))
     ],
     "basic_arithmetic": _one_digit_terms(**_SIGNS),
     "products": _one_digit_terms(),

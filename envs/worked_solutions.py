@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -69,6 +71,12 @@ def solve_gcd(entry: Entry) -> WorkedSolution:
     return WorkedSolution(" ".join(runs), str(total))
 
 
+def solve_lcm(entry: Entry) -> WorkedSolution:
+    """The multiple of the numbers so far: of 4, 6 and 9 they are `4 12 36`."""
+    totals = list(itertools.accumulate(entry["metadata"]["numbers"], math.lcm))
+    return WorkedSolution(" ".join(str(total) for total in totals), str(totals[-1]))
+
+
 def solve_count_primes(entry: Entry) -> WorkedSolution:
     """The number of primes below the start and up to the end: between 11 and 20 they are `4 8`, hence 4."""
     start = entry["metadata"]["start"]
@@ -83,6 +91,7 @@ SOLVERS: dict[str, Callable[[Entry], WorkedSolution]] = {
     "spell_backward": solve_spell_backward,
     "letter_counting": solve_letter_counting,
     "gcd": solve_gcd,
+    "lcm": solve_lcm,
     "basic_arithmetic": solve_chain_sum,
     "count_primes": solve_count_primes,
 }

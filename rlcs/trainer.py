@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rlcs.actors import get, start_ray, stop_ray
+from rlcs.adaptive import num_prompts, respond_adaptively
 from rlcs.checkpoint import Progress, load_arrays, load_progress, save_checkpoint
 from rlcs.config import Config
 from rlcs.curricula.base import Curriculum, Observation
@@ -29,10 +31,12 @@ from rlcs.models import load_tokenizer
 from rlcs.progress import Display
 from rlcs.rollout.fleet import RolloutFleet
 from rlcs.runlog import EvaluationRow, RunLog
-from rlcs.scoring import ScoringFleet
-from rlcs.types import Group
+from rlcs.scoring import ScoringFleet, merge_metrics
+from rlcs.types import Group, Prompt
 
 _UPDATE_TIMEOUT_S = 3600.0
+
+Rows = NDArray[np.int64]
 
 
 class Trainer:
@@ -50,16 +54,18 @@ class Trainer:
         checkpoint: Path | None = None,
     ) -> None:
         self.config = config
-        self.run_dir = run_dir
+        # Absolute: an actor, on whatever machine of the cluster, has a working directory of its own.
+        self.run_dir = run_dir.absolute()
         self.data = data
         self.progress = Progress()
         self._curriculum = curriculum
-        self._policy = policy
+        self._policy = str(Path(policy).absolute()) if Path(policy).is_dir() else policy
         self._default_reward = default_reward
         self._display = display
-        self._checkpoint = checkpoint
+        self._checkpoint = checkpoint.absolute() if checkpoint else None
         self._saved_step: int | None = None
         self._times: dict[str, float] = defaultdict(float)
+        self._scoring_metrics: list[dict[str, float]] = []  # of each request of this iteration
         self._runlog: RunLog | None = None
         self._rollouts: RolloutFleet | None = None
         self._scoring: ScoringFleet | None = None
@@ -77,6 +83,7 @@ class Trainer:
         self._rollouts.start()
         get(self._learner.ready.remote(), _UPDATE_TIMEOUT_S, "starting the learner")
         self._runlog = RunLog(self.run_dir, config.logging, config.model_dump(mode="json"))
+        self._runlog.write_prompts(self.data.train)
         if self._checkpoint is not None:
             self.progress = load_progress(self._checkpoint)
             self._saved_step = self.progress.step
@@ -118,9 +125,9 @@ class Trainer:
                 rewards = [group.rewards for group in learned]
                 batch = make_batch(learned, group_relative(rewards, config.learner.scale_rewards))
             with self._timed("learn"):
-                learning = get(
-                    self._learner.update.remote(batch, len(learned)), _UPDATE_TIMEOUT_S, "updating the policy"
-                )
+                sizes = [len(group.responses) for group in learned]
+                update = self._learner.update.remote(batch, group_sizes=sizes)
+                learning = get(update, _UPDATE_TIMEOUT_S, "updating the policy")
             with self._timed("sync"):
                 self._rollouts.sync(self._learner.weights.remote(), version=self.progress.step + 1)
             with self._timed("write"):
@@ -141,21 +148,16 @@ class Trainer:
         return metrics
 
     def _roll_out(self) -> tuple[Observation, list[Group], dict[str, float]]:
-        """Draw, generate, score and observe; again where the curriculum asks for more groups with a signal."""
-        assert self._rollouts is not None and self._scoring is not None
+        """Draw, respond and observe; again where the curriculum asks for more groups with a signal."""
         curriculum, batch_size = self._curriculum, self.config.train.batch_size
         rows: list[int] = []
         groups: list[Group] = []
-        scoring: dict[str, float] = defaultdict(float)
-        wanted = curriculum.num_prompts(batch_size)
+        self._scoring_metrics.clear()
+        wanted = num_prompts(self.config, curriculum)
         for _ in range(1 + self.config.curriculum.max_redraws):
             with self._timed("draw"):
                 drawn = curriculum.draw(wanted)
-            with self._timed("generate"):
-                part = self._rollouts.generate([self.data.train[row] for row in drawn])
-            with self._timed("score"):
-                for name, value in self._scoring.score(part).items():
-                    scoring[name] += value
+            part = self._respond(drawn, budget=(wanted if groups else batch_size) * self.config.rollout.num_generations)
             with self._timed("select"):
                 curriculum.observe(observe(drawn, part))
                 rows += drawn.tolist()
@@ -163,7 +165,25 @@ class Trainer:
                 wanted = curriculum.redraw(batch_size, sum(not group.is_degenerate for group in groups))
             if not wanted:
                 break
-        return observe(np.asarray(rows, dtype=np.int64), groups), groups, dict(scoring)
+        return observe(np.asarray(rows, dtype=np.int64), groups), groups, merge_metrics(self._scoring_metrics)
+
+    def _respond(self, rows: Rows, budget: int) -> list[Group]:
+        """Scored groups of the drawn rows: `num_generations` responses each, or adaptively `budget` in all."""
+        prompts, rollout = [self.data.train[row] for row in rows], self.config.rollout
+        if not rollout.first_generations:
+            return self._generate(prompts, [rollout.num_generations] * len(prompts))
+        belief = self._curriculum.predict_logits(rows)
+        assert belief is not None  # see check_predicts
+        return respond_adaptively(prompts, belief, rollout, budget, self._generate)
+
+    def _generate(self, prompts: Sequence[Prompt], num_samples: Sequence[int]) -> list[Group]:
+        """Generate and score so many responses to each prompt."""
+        assert self._rollouts is not None and self._scoring is not None
+        with self._timed("generate"):
+            groups = self._rollouts.generate(prompts, num_samples=num_samples)
+        with self._timed("score"):
+            self._scoring_metrics.append(self._scoring.score(groups))
+        return groups
 
     def evaluate(self) -> list[EvaluationRow]:
         """Evaluate the current policy on the held-out prompts; the rows are written to the run's folder.
@@ -226,7 +246,7 @@ def start_learner(policy: str, config: Config) -> Any:
     )
 
 
-def observe(rows: np.ndarray[Any, np.dtype[np.int64]], groups: list[Group]) -> Observation:
+def observe(rows: Rows, groups: list[Group]) -> Observation:
     """What a curriculum is told of the scored groups of the drawn rows [n]."""
     return Observation(
         rows=rows,
@@ -252,6 +272,8 @@ def rollout_metrics(groups: list[Group], learned: list[Group], seconds: float) -
         "rollout/useful": float(np.mean([not group.is_degenerate for group in groups])),
         "rollout/useful_learned": float(np.mean([not group.is_degenerate for group in learned])),
         "rollout/groups": float(len(groups)),
+        "rollout/responses": float(len(lengths)),
+        "rollout/largest_group": float(max(len(group.responses) for group in groups)),
         "rollout/tokens": tokens,
         "rollout/tokens_per_s": tokens / max(seconds, 1e-9),
         "rollout/mean_length": float(lengths.mean()),

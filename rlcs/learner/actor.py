@@ -32,9 +32,11 @@ class LearnerActor:
         """True, once the policy is loaded."""
         return True
 
-    def update(self, batch: Batch, num_groups: int | None = None) -> dict[str, float]:
+    def update(
+        self, batch: Batch, num_groups: int | None = None, group_sizes: list[int] | None = None
+    ) -> dict[str, float]:
         """See `Learner.update`."""
-        return self._learner.update(batch, num_groups)
+        return self._learner.update(batch, num_groups, group_sizes)
 
     def logprobs(self, batch: Batch) -> NDArray[np.float32]:
         """See `Learner.logprobs`."""

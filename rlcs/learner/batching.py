@@ -66,22 +66,39 @@ def learned_counts(batch: Batch) -> NDArray[np.int64]:
 
 
 def minibatches(
-    num_sequences: int, num_minibatches: int, num_groups: int | None, rng: np.random.Generator
+    num_sequences: int,
+    num_minibatches: int,
+    num_groups: int | None,
+    rng: np.random.Generator,
+    group_sizes: Sequence[int] | None = None,
 ) -> list[NDArray[np.int64]]:
     """Sequence indices of each minibatch, in ascending order within it; every sequence in exactly one.
 
-    Whole groups stay together where `num_groups` divides the number of sequences, so that advantages still sum to zero
-    within a minibatch and prompts stay shared. One minibatch takes no random number.
+    Whole groups stay together where `group_sizes` are given, or `num_groups` divides the number of sequences, so that
+    advantages still sum to zero within a minibatch and prompts stay shared. Minibatches have about equally many
+    sequences; one that a group larger than it has crowded out is left out. One minibatch takes no random number.
+
+    Raises:
+        ValueError: `group_sizes` do not add up to `num_sequences`.
     """
+    if group_sizes is not None and sum(group_sizes) != num_sequences:
+        raise ValueError(f"the groups have {sum(group_sizes)} responses, the batch has {num_sequences}")
     if num_minibatches == 1:
         return [np.arange(num_sequences)]
-    size = num_sequences // num_groups if num_groups and num_sequences % num_groups == 0 else 1
-    units = rng.permutation(num_sequences // size)
-    parts = []
-    for part in np.array_split(units, num_minibatches):
-        if len(part):
-            parts.append((np.sort(part)[:, None] * size + np.arange(size)).reshape(-1))
-    return parts
+    if group_sizes is not None:
+        sizes = np.asarray(group_sizes, dtype=np.int64)
+    else:
+        size = num_sequences // num_groups if num_groups and num_sequences % num_groups == 0 else 1
+        sizes = np.full(num_sequences // size, size, dtype=np.int64)
+    starts = np.cumsum(sizes) - sizes
+    units = rng.permutation(len(sizes))
+    middles = np.cumsum(sizes[units]) - sizes[units] / 2
+    cuts = np.searchsorted(middles, num_sequences * np.arange(1, num_minibatches) / num_minibatches)
+    return [
+        np.concatenate([np.arange(starts[unit], starts[unit] + sizes[unit]) for unit in np.sort(part)])
+        for part in np.split(units, cuts)
+        if len(part)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

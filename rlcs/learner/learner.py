@@ -109,10 +109,12 @@ class Learner:
         """Number of updates made."""
         return self._counters.updates
 
-    def update(self, batch: Batch, num_groups: int | None = None) -> dict[str, float]:
+    def update(
+        self, batch: Batch, num_groups: int | None = None, group_sizes: Sequence[int] | None = None
+    ) -> dict[str, float]:
         """Learn from a batch; returns metrics named `learner/...`, averaged over learned tokens and optimizer steps.
 
-        `num_groups`, where it divides the number of sequences, keeps groups whole when minibatches are drawn. A batch
+        `group_sizes`, or `num_groups` where all are of one size, keeps groups whole when minibatches are drawn. A batch
         without a learned token changes nothing. Optimizer steps whose gradient is not finite are skipped and counted.
 
         Raises:
@@ -139,7 +141,8 @@ class Learner:
         norms: list[float] = []
         rng = np.random.default_rng([self._seed, self._counters.updates])
         for _ in range(config.num_iterations):
-            for sequences in minibatches(batch.num_sequences, config.num_minibatches, num_groups, rng):
+            parts = minibatches(batch.num_sequences, config.num_minibatches, num_groups, rng, group_sizes)
+            for sequences in parts:
                 loss, norm = self._step(batch, sequences, old, reference, tokens)
                 losses.append(loss)
                 norms.append(norm)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -84,9 +85,14 @@ class Engine:
         self._is_tied = bool(getattr(text_config, "tie_word_embeddings", False))
 
     def generate(
-        self, prompts: Sequence[NDArray[np.int32]], settings: SamplingSettings, take: Take, deadline_s: float
+        self,
+        prompts: Sequence[NDArray[np.int32]],
+        counts: Sequence[int],
+        settings: SamplingSettings,
+        take: Take,
+        deadline_s: float,
     ) -> list[tuple[int, list[Response]]]:
-        """Responses to those of `prompts` (token ids, [P] each) whose indices `take` hands out.
+        """`counts[i]` responses to each `prompts[i]` (token ids, [P]) whose index i `take` hands out.
 
         Raises:
             EngineError: a request failed, or `deadline_s` seconds have passed.
@@ -94,8 +100,8 @@ class Engine:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        params = SamplingParams(
-            n=settings.num_samples,
+        params = partial(
+            SamplingParams,
             temperature=settings.temperature,
             top_p=settings.top_p,
             max_tokens=settings.max_tokens,
@@ -105,24 +111,28 @@ class Engine:
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        capacity = max(1, self._config.max_num_seqs // settings.num_samples)
+        usual = max(1, round(sum(counts) / max(1, len(counts))))  # responses a prompt
         deadline = time.monotonic() + deadline_s
         finished: list[tuple[int, list[Response]]] = []
-        num_running = 0
+        num_running = sequences = 0
         queue_is_empty = False
         try:
             while True:
-                if not queue_is_empty and num_running < capacity:
-                    indices = take(capacity - num_running)
+                room = max(int(num_running == 0), (self._config.max_num_seqs - sequences) // usual)
+                if not queue_is_empty and room > 0:
+                    indices = take(room)
                     queue_is_empty = not indices
                     for index in indices:
-                        self._engine.add_request(str(index), {"prompt_token_ids": prompts[index].tolist()}, params)
+                        request = {"prompt_token_ids": prompts[index].tolist()}
+                        self._engine.add_request(str(index), request, params(n=counts[index]))
+                        sequences += counts[index]
                     num_running += len(indices)
                 if num_running == 0:
                     return finished
                 for output in self._engine.step():
                     if output.finished:
                         num_running -= 1
+                        sequences -= len(output.outputs)
                         finished.append((int(output.request_id), self._responses(output.outputs)))
                 if time.monotonic() > deadline:
                     raise EngineError(

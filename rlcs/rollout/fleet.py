@@ -34,11 +34,16 @@ class EngineActor:
         return True
 
     def generate(
-        self, prompts: list[NDArray[np.int32]], settings: SamplingSettings, queue: Any, deadline_s: float
+        self,
+        prompts: list[NDArray[np.int32]],
+        counts: list[int],
+        settings: SamplingSettings,
+        queue: Any,
+        deadline_s: float,
     ) -> list[tuple[int, list[Response]]]:
         """See `Engine.generate`; requests are pulled from the queue actor."""
         return self._engine.generate(
-            prompts, settings, lambda most: ray.get(queue.take.remote(most)), deadline_s=deadline_s
+            prompts, counts, settings, lambda most: ray.get(queue.take.remote(most)), deadline_s=deadline_s
         )
 
     def load_weights(self, weights: dict[str, Any], version: int) -> float:
@@ -96,9 +101,15 @@ class RolloutFleet:
         return np.asarray(ids, dtype=np.int32)
 
     def generate(
-        self, prompts: Sequence[Prompt], *, num_samples: int | None = None, temperature: float | None = None
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        num_samples: int | Sequence[int] | None = None,
+        temperature: float | None = None,
     ) -> list[Group]:
         """A group of responses for each prompt, in the order of `prompts`.
+
+        `num_samples`: responses a prompt, one number or one for each; `rollout.num_generations` if not given.
 
         Raises:
             EngineError: an engine died, failed or ran past `rollout.timeout_s`.
@@ -106,21 +117,23 @@ class RolloutFleet:
         if not prompts:
             return []
         settings = SamplingSettings(
-            num_samples=num_samples or self._config.num_generations,
             max_tokens=self._config.max_completion_length,
             temperature=temperature or self._config.temperature,
             top_p=self._config.top_p,
         )
+        wanted = num_samples or self._config.num_generations
+        counts = [wanted] * len(prompts) if isinstance(wanted, int) else list(wanted)
         prompt_ids = [self.encode(prompt) for prompt in prompts]
         expected = [
-            len(ids) + settings.num_samples * self._lengths.estimate(prompt)
-            for prompt, ids in zip(prompts, prompt_ids, strict=True)
+            len(ids) + count * self._lengths.estimate(prompt)
+            for prompt, ids, count in zip(prompts, prompt_ids, counts, strict=True)
         ]
         # Engines pull through calls of their own, which Ray does not order after this one: wait for it.
         get(self._queue.fill.remote(expected, len(self._engines)), 60, "filling the request queue")
         shared = ray.put(prompt_ids)
         calls = [
-            engine.generate.remote(shared, settings, self._queue, self._config.timeout_s) for engine in self._engines
+            engine.generate.remote(shared, counts, settings, self._queue, self._config.timeout_s)
+            for engine in self._engines
         ]
         # Engines watch the deadline themselves; the grace covers one that hangs inside a step.
         results = get(calls, self._config.timeout_s + 30, "generating")

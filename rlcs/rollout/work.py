@@ -20,8 +20,6 @@ from rlcs.types import Prompt
 class SamplingSettings:
     """How responses are sampled."""
 
-    num_samples: int
-    """Responses a prompt."""
     max_tokens: int
     """Longest response, in tokens."""
     temperature: float

@@ -14,6 +14,7 @@ from rlcs.curricula.discounted_beta import DiscountedBeta
 from rlcs.curricula.posterior import Estimator, ItemResponse
 from rlcs.curricula.quadrature import sigmoid
 from rlcs.curricula.state import PromptState
+from rlcs.errors import CheckpointError
 
 MakeTable = Callable[..., PromptTable]
 Floats = NDArray[np.float64]
@@ -181,3 +182,45 @@ def test_a_prompt_takes_at_most_64_bytes() -> None:
     ]
     total = sum(a.nbytes for a in [*arrays, table.tiers, table.domains] if isinstance(a, np.ndarray) and len(a) >= n)
     assert total / n <= 64
+
+
+def test_beta_beliefs_follow_a_policy_that_learns(make_table: MakeTable) -> None:
+    table = make_table(per_cell=100)
+    estimator = make(DiscountedBeta, table)
+    rng = np.random.default_rng(0)
+    gaps = []
+    for step in range(60):
+        rates = rates_of(table, -1.0 + 0.05 * step, np.random.default_rng(0))
+        rows = rng.choice(len(table), size=60, replace=False)
+        right = rng.binomial(8, rates[rows]).astype(np.float64)
+        gaps.append((estimator.predict(rows) - rates[rows]).mean())
+        estimator._state.step += 1
+        estimator.observe(rows, right, np.full(60, 8))
+    assert abs(np.mean(gaps[20:])) < 0.03  # a posterior without progress lags by 0.1
+
+
+def test_the_prior_of_a_label_weighs_as_much_as_its_prompts_are_alike(make_table: MakeTable) -> None:
+    table = make_table(per_cell=400, domains=2)
+    estimator = make(DiscountedBeta, table)
+    rng = np.random.default_rng(0)
+    rates = np.where(table.domains == 0, rng.beta(0.75, 0.75, len(table)), rng.beta(5, 5, len(table)))
+    feed(estimator, rates, steps=60)
+    weights = estimator._prior(np.repeat([0, 1], 5), np.tile(np.arange(5), 2))[1].reshape(2, 5)  # type: ignore[attr-defined]
+    assert weights[0].max() < 4 < weights[1].min()
+
+
+def test_a_fitted_guess_rate_finds_the_luck_of_each_domain(make_table: MakeTable) -> None:
+    table = make_table(per_cell=200, domains=2)
+    config = CurriculumConfig(guess_rate={"domain_0": "auto", "domain_1": "auto"})
+    estimator = make(ItemResponse, table, config)
+    floor = np.where(table.domains == 1, 0.25, 0.0)
+    for part in range(5):
+        ability = rates_of(table, -2.0 + 0.5 * part, np.random.default_rng(0))
+        feed(estimator, floor + (1 - floor) * ability, steps=20, seed=part)
+    assert estimator.floors[0] < 0.05 < 0.15 < estimator.floors[1] < 0.35
+
+
+def test_a_state_of_another_estimator_is_refused(make_table: MakeTable) -> None:
+    state = make(DiscountedBeta, make_table()).state_dict()
+    with pytest.raises(CheckpointError, match="lacks 'ability'"):
+        make(ItemResponse, make_table()).load_state_dict(state)

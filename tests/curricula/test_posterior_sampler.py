@@ -159,3 +159,12 @@ def test_explains_why_a_prompt_is_drawn(make_table: MakeTable, run: Run, config:
     assert weights[table.tiers == 2].mean() > 3 * weights[table.tiers == 4].mean()
     assert all(e["pass_rate_low"] <= e["pass_rate"] <= e["pass_rate_high"] for e in explained)
     assert sum(e["times_rolled_out"] for e in explained) >= 20 * 32
+
+
+def test_the_range_of_a_pass_rate_has_the_luck_in_it(make_table: MakeTable, run: Run) -> None:
+    table = make_table(per_cell=20, domains=1)
+    curriculum = Posterior(table, CurriculumConfig(guess_rate={"domain_0": 0.4}), seed=0)
+    run(curriculum, lambda rows: np.full(len(rows), 0.4), steps=20)
+    for row in range(0, 100, 7):
+        explained = curriculum.explain(row)
+        assert 0.4 <= explained["pass_rate_low"] <= explained["pass_rate"] <= explained["pass_rate_high"]

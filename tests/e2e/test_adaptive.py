@@ -1,0 +1,73 @@
+"""Adaptive rollouts in a true run, and a run that goes on; Ray and vLLM are real."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from rlcs.runlog import read_metrics
+
+REWARD = '''
+def odd(completions, **columns):
+    """An untrained policy is right now and then: where its response has an odd number of bytes."""
+    return [float(len(completion[0]["content"].encode()) % 2) for completion in completions]
+'''
+
+
+def drawn(run: Path, step: int) -> list[str]:
+    return pq.read_table(run / "curriculum" / f"step-{step:06d}.parquet").column("prompt_id").to_pylist()  # type: ignore[no-any-return]
+
+
+def test_a_run_spends_its_budget_on_uneven_groups_and_resumes(tmp_path: Path, run_cli: Callable[..., Any]) -> None:
+    reward = tmp_path / "odd.py"
+    reward.write_text(REWARD)
+    settings = [
+        f"reward.functions=[{reward}:odd]",
+        "sft.enabled=false",
+        "data.train_per_level=10",
+        "data.eval_per_level=1",
+        "curriculum.kind=posterior",
+        "rollout.num_engines=1",
+        "rollout.max_completion_length=12",
+        "rollout.num_generations=4",
+        "rollout.first_generations=2",
+        "train.batch_size=8",
+        "train.steps=3",
+        "train.save_every=1",
+        "learner.num_minibatches=2",
+        "eval.num_samples=1",
+    ]
+    result = run_cli("train", "configs/quickstart.yaml", f"output_dir={tmp_path}", "name=run", *settings, timeout_s=280)
+    assert result.code == 0, result.stdout + result.stderr
+    run = tmp_path / "run"
+    sizes = []
+    for line in read_metrics(run):
+        step = int(line["step"])
+        table = pq.read_table(run / "curriculum" / f"step-{step:06d}.parquet").to_pydict()
+        rows = pq.read_table(run / "rollouts" / f"step-{step:06d}.parquet").to_pylist()
+        assert len(table["prompt_id"]) == 4, "half of the batch size"
+        assert sum(table["num_responses"]) == len(rows) == line["rollout/responses"] == 32
+        assert line["rollout/largest_group"] == max(table["num_responses"])
+        assert line["learner/sequences"] == 32 and line["learner/optimizer_steps"] == 2
+        assert line["learner/logprob_gap_mean"] <= 1e-4
+        assert {row["policy_version"] for row in rows} == {step - 1}
+        for prompt, count, rate in zip(table["prompt_id"], table["num_responses"], table["pass_rate"], strict=True):
+            own = [row for row in rows if row["prompt_id"] == prompt]
+            assert [row["sample"] for row in own] == list(range(count))
+            assert rate == pytest.approx(sum(row["reward"] for row in own) / count)
+        sizes += table["num_responses"]
+    assert min(sizes) >= 2 and max(sizes) <= 12 and len(set(sizes)) > 1
+
+    third = drawn(run, 3)
+    (run / "summary.json").unlink()
+    shutil.rmtree(run / "checkpoints" / "step-000003")
+    result = run_cli("train", "--resume", run, timeout_s=280)
+    assert result.code == 0, result.stdout + result.stderr
+    assert [line["step"] for line in read_metrics(run)] == [1, 2, 3]
+    assert drawn(run, 3) == third
+    assert read_metrics(run)[2]["rollout/responses"] == 32
