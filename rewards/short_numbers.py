@@ -59,7 +59,8 @@ _UNITS = {
     "percentage points": "pp", "percentage point": "pp", "个百分点": "pp",
 }  # fmt: skip
 
-_HEDGES = re.compile(r"[~≈≃≅∼±<>≤≥≲≳∓|?]|\d\s*\+|\.\.")
+_HEDGES = re.compile(r"[~≈≃≅∼±<>≤≥≲≳∓|?]|\d\s*\+|\.\.|^[12]\d\d0'?s$")
+"""Also decades: `1990s` is no number of seconds."""
 _NO_CHINESE_UNITS = re.compile(
     "[多几余约左右上下内外或至到超近不非无对双打倍半成来前后零一二两三四五六七八九十百千万亿和与]"
 )
@@ -130,7 +131,13 @@ def read_amount(text: str) -> Amount | None:
     elif text[0].isalpha():
         return _amount_in_words(text, currency)
     try:
-        spelled = normalize(text).replace(TEXT_OPEN, "").replace(TEXT_CLOSE, "").replace("\\degree ", "°")
+        spelled = (
+            normalize(text)
+            .replace(TEXT_OPEN, "")
+            .replace(TEXT_CLOSE, "")
+            .replace("\\degree ", "°")
+            .replace("\\degree", "°")
+        )
         spelled = _FRACTION.sub(_plain_fraction, spelled).replace(" * ", "*")
         head = _HEAD.fullmatch(spelled.strip())
         number = parse_number(head["number"].strip().replace("- ", "-")) if head else None

@@ -36,7 +36,6 @@ _FENCE = re.compile(r"```(?:json|text|txt|plaintext|markdown|latex)?\s(.*)```", 
 _COMMAND = re.compile(r"\\(?:text|textrm|textbf|textit|textsf|mathrm|mathbf|mathit|mathsf|mbox|f?boxed)\s*\{")
 _PUNCTUATION = re.compile(r"(?<!\d)[.,]|[.,](?!\d)|[\"!;:()\[\]{}]|(?<![^\W\d_])'|'(?![^\W\d_])")
 _HYPHENS = re.compile(r"(?<=[^\W\d_])[-/_](?=[^\W\d_])")
-_APOSTROPHE = re.compile(r"(?<=[^\W\d_])'(?=[^\W\d_])")
 _INITIALS = re.compile(r"(?<![\w.])[^\W\d_](?:\.[^\W\d_]){2,}\.?(?!\w)")
 _MONTHS = frozenset("january february march april may june july august september october november december".split())
 _LABEL_RANGE = re.compile(r"(?<=\d)\s?(?:-|\bto\b|至|到)\s?(?=\d)")
@@ -126,7 +125,7 @@ def folded(text: str) -> str:
 def words_of(text: str) -> str:
     """A short answer as words: folded, no articles, no punctuation but inside of numbers and words."""
     text = _ARTICLES.sub("", folded(text))
-    text = _INITIALS.sub(lambda match: match.group().replace(".", ""), _APOSTROPHE.sub("", text))
+    text = _INITIALS.sub(lambda match: match.group().replace(".", ""), text)
     return " ".join(_PUNCTUATION.sub(" ", _HYPHENS.sub(" ", text)).split())
 
 

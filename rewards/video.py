@@ -111,7 +111,10 @@ class Video(Verifier):
         if not answer.strip():
             return "the reference answer is empty"
         try:
-            kind, reference = _read_reference(answer, Kind(kind), self._max_spans)
+            asked = Kind(kind)
+            kind, reference = _read_reference(answer, asked, self._max_spans)
+            if asked is Kind.AUTO and kind is Kind.TEXT and _is_backward(answer, self._max_spans):
+                return "a reference span ends before its start; if it is none, say so by answer_kind"
             if kind is Kind.TEXT and len(answer) > _MAX_TEXT:
                 return f"the reference answer is longer than {_MAX_TEXT} characters"
         except LiteralError as error:
@@ -208,6 +211,14 @@ def detect_kind(reference: str, max_spans: int = 50) -> Kind:
     if len(events) >= 2 and (is_list or is_letters or _ARROWS.search(stripped)):
         return Kind.ORDER
     return Kind.TEXT
+
+
+def _is_backward(reference: str, max_spans: int) -> bool:
+    """Whether a text that would be spans has one that does not end after its start."""
+    try:
+        return not _METRES.search(reference) and parse_spans(reference, max_spans)[1]
+    except LiteralError:
+        return False
 
 
 def parse_order(text: str) -> list[str]:

@@ -36,7 +36,7 @@ def _score(answer: str, reference: str, reward: Geo = _REWARD, **columns: Any) -
 def test_geo_gets_its_cases_right(case: Case) -> None:
     score = _REWARD.score(case.completion, case.answer, **case.columns)
     assert case.is_met_by(score), f"{case.note}: {score}"
-    assert _REWARD.validate(case.answer, **case.columns) is None
+    assert (_REWARD.validate(case.answer, **case.columns) is None) is case.valid
 
 
 @given(_PLACES, _PLACES)
