@@ -25,6 +25,8 @@ _INTRODUCTION = re.compile(
 _LABELLED = re.compile(
     rf"(?:\(\s*({_LABEL})\s*\)\s*|({_LABEL})\s*[.):]\s+|([A-Z])(?:\s*[.):](?=[^\s\d])|\s-\s))(.+)", re.DOTALL
 )
+_CHINESE_LABEL = re.compile(r"^\s*([A-Z])、(?=[\u3400-\u9fff])")
+"""`B、巴黎`; elsewhere the mark joins labels."""
 _RUN = re.compile(r"[A-Z]{2,10}")
 _BETWEEN_LABELS = re.compile(r"\s*(?:[,;]\s*(?:and\s|和)?|\sand\s|\s&\s|和|\s)\s*")
 _OTHER_LABEL = re.compile(r"(?<![\w'])(?:[B-HJ-Z]|\([A-Za-z]\))(?![\w'])|(?<![\w'])A(?=\s*(?:$|[.,;):]|or\b|and\b))")
@@ -64,7 +66,7 @@ def read_labels(text: str, choices: Choices | None = None) -> frozenset[str] | N
     """The labels of the choices that an answer names, upper case; None if it names none, or hedges. Never raises."""
     if len(text) > MAX_CHARACTERS:
         return None
-    text = unwrap(text)
+    text = unwrap(_CHINESE_LABEL.sub(r"\1. ", text))
     if choices:
         named = _labels_of_text(text, choices)
         if named is not None:
