@@ -36,7 +36,7 @@ def check_before_start(config: Config, *, num_cpus: float, num_gpus: float) -> N
     """
     _check_run_folder(config)
     check_model_folder(config.model)
-    _check_context(config)
+    check_context(config)
     for key, name in (
         ("data.train", config.data.train),
         ("data.eval", config.data.eval),
@@ -44,7 +44,7 @@ def check_before_start(config: Config, *, num_cpus: float, num_gpus: float) -> N
     ):
         if name is not None:
             check_exists(name, key)
-    _check_cluster(config, num_cpus, num_gpus)
+    check_cluster(config, num_cpus, num_gpus)
 
 
 def check_prompt_lengths(
@@ -128,7 +128,7 @@ def _check_run_folder(config: Config) -> None:
         raise ConfigError(f"the run folder {run_dir} cannot be made: no right to write to {parent}; set output_dir=...")
 
 
-def _check_context(config: Config) -> None:
+def check_context(config: Config) -> None:
     """The longest prompt and response must fit into the context that a local model folder states."""
     if config.model.path is None:
         return
@@ -145,7 +145,7 @@ def _check_context(config: Config) -> None:
         )
 
 
-def _check_cluster(config: Config, num_cpus: float, num_gpus: float) -> None:
+def check_cluster(config: Config, num_cpus: float, num_gpus: float) -> None:
     rollout, learner, reward = config.rollout, config.learner, config.reward
     cpus = rollout.num_engines * rollout.cpus_per_engine + learner.cpus + reward.num_actors * reward.cpus_per_actor
     gpus = rollout.num_engines * rollout.gpus_per_engine + learner.gpus

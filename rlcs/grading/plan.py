@@ -216,11 +216,11 @@ def _output(request: GradeRequest, data: DataConfig) -> Path:
 
 def _check_machine(config: Config, models: Sequence[ModelConfig]) -> None:
     from rlcs.launch import available_cpus, available_gpus
-    from rlcs.preflight import _check_cluster, _check_context
+    from rlcs.preflight import check_cluster, check_context
 
     for model in models:
-        _check_context(config.model_copy(update={"model": model}))
-    _check_cluster(config, available_cpus(config), available_gpus(config))
+        check_context(config.model_copy(update={"model": model}))
+    check_cluster(config, available_cpus(config), available_gpus(config))
 
 
 def _load(config: Config, request: GradeRequest) -> tuple[list[Prompt], Source, str]:
