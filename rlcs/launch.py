@@ -23,7 +23,7 @@ from rlcs.data import DataSplits
 from rlcs.envs.base import Environment
 from rlcs.errors import CheckpointError
 from rlcs.evaluation import evaluate, mean_accuracy
-from rlcs.interrupt import StopRequest
+from rlcs.interrupt import StopRequest, uninterrupted
 from rlcs.models import context_length, load_tokenizer
 from rlcs.preflight import check_before_start, check_prompt_lengths
 from rlcs.preflight_rewards import check_rewards
@@ -262,7 +262,8 @@ def _whole_or_nothing(run_dir: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        shutil.rmtree(run_dir, ignore_errors=True)
+        with uninterrupted():
+            shutil.rmtree(run_dir, ignore_errors=True)
         raise
 
 

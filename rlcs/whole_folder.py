@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rlcs.errors import ConfigError
+from rlcs.interrupt import uninterrupted
 
 
 def check_new_folder(folder: Path) -> None:
@@ -42,7 +43,8 @@ def staging_folder(folder: Path) -> Iterator[Path]:
         staging.mkdir(parents=True)
         yield staging
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        for parent in made:
-            if parent.exists() and not any(parent.iterdir()):
-                parent.rmdir()
+        with uninterrupted():
+            shutil.rmtree(staging, ignore_errors=True)
+            for parent in made:
+                if parent.exists() and not any(parent.iterdir()):
+                    parent.rmdir()
