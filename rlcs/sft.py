@@ -139,5 +139,6 @@ def train_sft(
     trainer.remove_callback(PrinterCallback)  # `callbacks` report instead
     result = trainer.train()
     trainer.save_model(str(output))
+    (output / "training_args.bin").unlink(missing_ok=True)  # a pickle that nobody reads
     tokenizer.save_pretrained(output)
     return float(result.training_loss)
