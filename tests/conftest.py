@@ -7,6 +7,7 @@ were only skipped.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -29,6 +30,9 @@ os.environ.update(
     VLLM_NO_USAGE_STATS="1",
     WANDB_MODE="offline",
 )
+
+# A job in the background may start with Ctrl-C ignored, and the processes that tests start and interrupt would inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long one example takes says nothing about the code; in CI the same examples are tried each time.
 settings.register_profile("rlcs", deadline=None)

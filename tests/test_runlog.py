@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -118,4 +119,7 @@ def test_weights_and_biases_gets_metrics_and_goes_on_in_the_same_run(
     identity = (tmp_path / "wandb-id.txt").read_text().strip()
     records = list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
     assert {record.name for record in records} == {f"run-{identity}.wandb"}
-    assert all(record.stat().st_size > 100 for record in records)
+    deadline = time.monotonic() + 20  # its service may write after `finish` has returned
+    while not all(record.stat().st_size > 100 for record in records) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert [record.name for record in records if record.stat().st_size <= 100] == []

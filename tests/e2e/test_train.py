@@ -84,7 +84,7 @@ def test_a_checkpoint_is_an_ordinary_model_folder(finished: tuple[Path, str]) ->
 
 def test_eval_prints_the_table_of_a_run(finished: tuple[Path, str]) -> None:
     output = run("eval", str(finished[0]), "--num-samples", "3")
-    assert "pass@3" in output and "count_primes" in output
+    assert "pass@3" in output and "letter_counting" in output
 
 
 def test_a_run_folder_that_exists_is_refused_untouched(finished: tuple[Path, str]) -> None:
