@@ -434,26 +434,70 @@ class LearnerConfig(Section):
     adam_beta1: float = Field(0.9, ge=0, lt=1, description="AdamW beta1.")
     adam_beta2: float = Field(0.999, ge=0, lt=1, description="AdamW beta2.")
     max_grad_norm: PositiveFloat = Field(1.0, description="Gradient norm is clipped to this.")
-    loss_type: Literal["grpo", "dapo", "dr_grpo"] = Field(
+    advantage_estimator: Literal["grpo", "rloo", "reinforce_plus_plus", "reinforce_plus_plus_baseline"] = Field(
         "grpo",
-        description="Averaging: within a sample, then over samples (grpo, the paper); over tokens (dapo); "
-        "sum over tokens / (samples x max_completion_length) (dr_grpo).",
+        description="Baseline of a reward: mean of its group (grpo), of the group's others (rloo), of the batch "
+        "(reinforce_plus_plus), or of its group, then of the batch (reinforce_plus_plus_baseline).",
+    )
+    loss_type: Literal["grpo", "dapo", "bnpo", "dr_grpo", "luspo", "cispo", "sapo", "vespo"] = Field(
+        "grpo",
+        description="Averaging of the clipped loss: within a sample, then over samples (grpo, the paper); over tokens "
+        "(dapo, bnpo); sum over tokens / (samples x max_completion_length) (dr_grpo), or / samples (luspo). Other "
+        "losses: clipped weights (cispo, over tokens), a soft gate (sapo, as grpo), gamma weights (vespo, over tokens).",
+    )
+    importance_sampling_level: Literal["token", "sequence"] = Field(
+        "token", description="Probability ratio of each token, or its geometric mean over the response (GSPO)."
     )
     scale_rewards: Literal["group", "batch", "none"] = Field(
-        "group", description="Divide advantages by the group's or batch's standard deviation, or not at all."
+        "group", description="grpo: divide advantages by the group's or batch's standard deviation, or not at all."
+    )
+    normalize_advantages: bool = Field(
+        False, description="rloo: subtract the batch's mean from advantages and divide by its standard deviation."
     )
     epsilon: float = Field(0.2, gt=0, lt=1, description="Lower clip range of the probability ratio.")
-    epsilon_high: float = Field(0.28, gt=0, description="Upper clip range (clip-higher).")
+    epsilon_high: float = Field(
+        0.28, gt=0, description="Upper clip range (clip-higher); cispo: the largest weight itself, such as 5."
+    )
+    delta: PositiveFloat | None = Field(
+        None, description="Dual clip: largest ratio where the advantage is negative; over 1 + epsilon_high."
+    )
+    sapo_temperature_pos: PositiveFloat = Field(1.0, description="sapo: temperature at positive advantages.")
+    sapo_temperature_neg: PositiveFloat = Field(1.05, description="sapo: temperature at all other advantages.")
+    vespo_k_pos: float = Field(2.0, ge=0, description="vespo: exponent at advantages that are not negative.")
+    vespo_lambda_pos: PositiveFloat = Field(3.0, description="vespo: decay at advantages that are not negative.")
+    vespo_k_neg: float = Field(3.0, ge=0, description="vespo: exponent at negative advantages.")
+    vespo_lambda_neg: PositiveFloat = Field(2.0, description="vespo: decay at negative advantages.")
     beta: float = Field(0.0, ge=0, description="Weight of the KL penalty to the initial policy; 0 keeps no copy of it.")
+    kl_estimator: Literal["k1", "k2", "k3"] = Field(
+        "k3", description="Estimate of the KL divergence: log-ratio (k1), half its square (k2), unbiased and >= 0 (k3)."
+    )
+    kl_placement: Literal["loss", "reward"] = Field(
+        "loss", description="Add the KL penalty to the loss, or subtract its sum over a response from the reward."
+    )
     use_bias_correction_kl: bool = Field(
         True, description="Multiply the KL penalty by the probability ratio, so that its gradient is unbiased."
     )
     num_iterations: PositiveInt = Field(1, description="Passes over each batch.")
     num_minibatches: PositiveInt = Field(1, description="Optimizer steps a pass; divides train.batch_size.")
-    importance_sampling_correction: bool = Field(
-        True, description="Truncated importance sampling against the engine's logprobs."
+    importance_sampling_correction: bool = Field(True, description="Importance sampling against the engine's logprobs.")
+    importance_sampling_mode: Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] = Field(
+        "token_truncate",
+        description="Weights of tokens or of whole responses; those out of bounds are truncated, or set to 0.",
     )
-    importance_sampling_cap: PositiveFloat = Field(2.0, description="Truncation of those weights.")
+    importance_sampling_cap: PositiveFloat | None = Field(
+        2.0, description="Upper bound of those weights (TRL's vllm_importance_sampling_clip_max); none if null."
+    )
+    importance_sampling_clip_min: PositiveFloat | None = Field(
+        None, description="Lower bound of those weights; none if null."
+    )
+    mask_truncated_completions: bool = Field(
+        False, description="Do not learn from responses that were cut off at max_completion_length."
+    )
+    off_policy_mask_threshold: PositiveFloat | None = Field(
+        None,
+        description="Do not learn from responses with a negative advantage whose mean log-ratio of the engine's to the "
+        "current policy is over this, such as 0.5; null: from all.",
+    )
     tokens_per_micro_batch: PositiveInt = Field(16_384, description="Token budget of one forward and backward.")
     layout: Literal["packed", "padded"] = Field(
         "packed", description="Tokens laid end to end with shared prompts computed once, or rows with padding."
@@ -468,6 +512,58 @@ class LearnerConfig(Section):
     cpus: float = Field(0, ge=0, description="Ray CPUs the learner reserves (0: it takes turns with the engines).")
     gpus: float = Field(0, ge=0, description="GPUs the learner takes.")
     threads: int = Field(0, ge=0, description="Compute threads of the learner; 0: all cores of the machine.")
+
+    @model_validator(mode="after")
+    def _losses_fit(self) -> Self:
+        loss, level = self.loss_type, self.importance_sampling_level
+        if loss == "cispo" and self.epsilon_high < 1:
+            raise ValueError(
+                f"learner.loss_type cispo caps ratios at learner.epsilon_high itself ({self.epsilon_high:g}), which cuts "
+                "those of 1: set it to 5 or so"
+            )
+        if loss == "luspo" and level != "sequence":
+            raise ValueError("learner.loss_type luspo needs learner.importance_sampling_level: sequence")
+        if loss == "vespo" and level != "token":
+            raise ValueError(
+                "learner.loss_type vespo makes its own ratio of a sequence: leave learner."
+                "importance_sampling_level at token"
+            )
+        if loss == "vespo" and self.importance_sampling_correction and "token" not in self.importance_sampling_mode:
+            raise ValueError(
+                "learner.loss_type vespo needs learner.importance_sampling_mode token_truncate or token_mask, "
+                f"not {self.importance_sampling_mode}"
+            )
+        if self.delta is not None and loss in ("cispo", "sapo", "vespo"):
+            raise ValueError(
+                f"learner.delta has no effect with learner.loss_type {loss}, which does not clip: leave it out"
+            )
+        if self.delta is not None and self.delta <= 1 + self.epsilon_high:
+            raise ValueError(
+                f"learner.delta ({self.delta:g}) must be more than 1 + learner.epsilon_high ({1 + self.epsilon_high:g})"
+            )
+        low, high = self.importance_sampling_clip_min, self.importance_sampling_cap
+        if low is not None and high is not None and low >= high:
+            raise ValueError(
+                f"learner.importance_sampling_clip_min ({low:g}) must be less than "
+                f"learner.importance_sampling_cap ({high:g})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _kl_has_a_gradient(self) -> Self:
+        if not self.beta or self.kl_placement == "reward":
+            return self
+        if self.kl_estimator == "k1" and not self.use_bias_correction_kl:
+            raise ValueError(
+                "learner.kl_estimator k1 in the loss has a gradient of mean 0: set learner.use_bias_correction_kl "
+                "to true, or learner.kl_placement to reward"
+            )
+        if self.kl_estimator == "k2" and self.use_bias_correction_kl:
+            raise ValueError(
+                "learner.kl_estimator k2 has the gradient of the KL divergence as it is: set "
+                "learner.use_bias_correction_kl to false"
+            )
+        return self
 
 
 class TrainConfig(Section):

@@ -25,8 +25,7 @@ from rlcs.data import DataSplits
 from rlcs.evaluation import evaluate
 from rlcs.interrupt import StopRequest
 from rlcs.learner.actor import LearnerActor
-from rlcs.learner.advantages import group_relative
-from rlcs.learner.batching import make_batch
+from rlcs.learner.advantages import learning_batch
 from rlcs.models import load_tokenizer
 from rlcs.progress import Display
 from rlcs.rollout.fleet import RolloutFleet
@@ -122,11 +121,11 @@ class Trainer:
             with self._timed("select"):
                 kept = curriculum.select(observation.pass_rates, observation.degenerate, config.train.batch_size)
                 learned = [groups[index] for index in kept]
-                rewards = [group.rewards for group in learned]
-                batch = make_batch(learned, group_relative(rewards, config.learner.scale_rewards))
+                batch = learning_batch(learned, config.learner)
+                rewards = np.concatenate([group.rewards for group in learned])
             with self._timed("learn"):
                 sizes = [len(group.responses) for group in learned]
-                update = self._learner.update.remote(batch, group_sizes=sizes)
+                update = self._learner.update.remote(batch, group_sizes=sizes, rewards=rewards)
                 learning = get(update, _UPDATE_TIMEOUT_S, "updating the policy")
             with self._timed("sync"):
                 self._rollouts.sync(self._learner.weights.remote(), version=self.progress.step + 1)

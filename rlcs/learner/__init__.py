@@ -3,7 +3,9 @@
 | module | holds |
 |---|---|
 | `advantages` | rewards of groups to advantages of responses |
-| `losses` | policy loss, KL, importance sampling, averaging, over flat arrays of learned tokens |
+| `gae` | rewards and values of tokens to advantages of tokens |
+| `losses` | policy losses and averaging, over flat arrays of learned tokens |
+| `corrections` | sequence ratios, importance sampling, off-policy masks and KL estimates, over the same |
 | `batching` | groups to a `Batch`; a batch to minibatches and micro-batches |
 | `packing` | the tokens of a micro-batch laid end to end, prompts shared by their responses |
 | `attention` | attention over packed tokens |

@@ -33,10 +33,14 @@ class LearnerActor:
         return True
 
     def update(
-        self, batch: Batch, num_groups: int | None = None, group_sizes: list[int] | None = None
+        self,
+        batch: Batch,
+        num_groups: int | None = None,
+        group_sizes: list[int] | None = None,
+        rewards: NDArray[np.float64] | None = None,
     ) -> dict[str, float]:
         """See `Learner.update`."""
-        return self._learner.update(batch, num_groups, group_sizes)
+        return self._learner.update(batch, num_groups, group_sizes, rewards)
 
     def logprobs(self, batch: Batch) -> NDArray[np.float32]:
         """See `Learner.logprobs`."""

@@ -8,18 +8,24 @@ the batch form a *family*: its prompt is computed once (see `rlcs.learner.packin
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rlcs.types import Batch, Group
+from rlcs.types import Batch, FinishReason, Group
 
 
-def make_batch(groups: Sequence[Group], advantages: Sequence[NDArray[np.floating]] | NDArray[np.floating]) -> Batch:
+def make_batch(
+    groups: Sequence[Group],
+    advantages: Sequence[NDArray[np.floating]] | NDArray[np.floating],
+    *,
+    mask_truncated: bool = False,
+) -> Batch:
     """Lay the responses of `groups` end to end, each behind its prompt.
 
-    `advantages` is a list with the [G] advantages of each group, or one array [S] over all responses.
+    `advantages` is a list with the [G] advantages of each group, or one array [S] over all responses. With
+    `mask_truncated` no token of a response that was cut off is learned; it still counts as a sequence.
 
     Raises:
         ValueError: advantages, log-probabilities or loss masks do not match the responses in number.
@@ -48,6 +54,8 @@ def make_batch(groups: Sequence[Group], advantages: Sequence[NDArray[np.floating
             )
         first = end - size
         mask = np.asarray(response.loss_mask, np.bool_)
+        if mask_truncated and response.finish_reason == FinishReason.LENGTH:
+            mask = np.zeros_like(mask)
         batch.token_ids[start:first] = group.prompt_ids
         batch.token_ids[first:end] = response.token_ids
         if start == first:  # without a prompt nothing predicts the first token
@@ -63,6 +71,25 @@ def learned_counts(batch: Batch) -> NDArray[np.int64]:
     """[S] learned tokens of each sequence."""
     running = np.concatenate([[0], np.cumsum(batch.loss_mask)])
     return np.asarray(running[batch.offsets[1:]] - running[batch.offsets[:-1]], dtype=np.int64)
+
+
+def learned_sums(batch: Batch, values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """[S] sums of `values` [N] over the learned tokens of each sequence."""
+    owners = np.repeat(np.arange(batch.num_sequences), batch.lengths)[batch.loss_mask]
+    sums = np.bincount(owners, weights=values[batch.loss_mask], minlength=batch.num_sequences)
+    return np.asarray(sums, dtype=np.float64)
+
+
+def with_advantages(batch: Batch, advantages: NDArray[np.floating]) -> Batch:
+    """The batch with other advantages, [S] of its sequences; shares the other arrays."""
+    spread = np.repeat(np.asarray(advantages, np.float32), batch.lengths)
+    return replace(batch, advantages=np.where(batch.loss_mask, spread, np.float32(0)))
+
+
+def run_lengths(owners: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[R] lengths of the runs of equal values in `owners` [M]: the learned tokens of each sequence of a micro-batch."""
+    starts = np.flatnonzero(np.diff(owners, prepend=-1))
+    return np.diff(starts, append=len(owners))
 
 
 def minibatches(

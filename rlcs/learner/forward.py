@@ -1,7 +1,8 @@
 """Log-probabilities and entropies of learned tokens under a causal language model.
 
 The head is computed for the positions that predict a learned token, and for no other. Logits are divided by the
-sampling temperature first, so that log-probabilities are those of the distribution that was sampled from.
+sampling temperature first, so that log-probabilities are those of the distribution that was sampled from. Where they
+would take much memory, and under autocast, `rlcs.learner.head` computes them a chunk of tokens at a time.
 
 Two layouts give the same numbers: packed rows (`rlcs.learner.packing`), and padded rows for models whose attention
 cannot be packed.
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rlcs.errors import ConfigError
 from rlcs.learner import attention
 from rlcs.learner.batching import Family
 from rlcs.learner.packing import pack
@@ -24,8 +26,12 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+    from rlcs.learner.head import Logits
+
 MAX_LOGITS = 2**27
 """Logits held at once; more are computed in chunks and again in the backward pass."""
+MAX_LOGITS_CPU = 2**23
+"""The same on a CPU, where small chunks cost no time: 32 MiB of float32."""
 
 
 def learned_logprobs(
@@ -83,6 +89,28 @@ def _base(model: PreTrainedModel) -> Any:
     return getattr(model, model.base_model_prefix)
 
 
+def check_head(model: PreTrainedModel, name: str) -> None:
+    """See that the log-probabilities computed here are those of the model itself; before its attention is packed.
+
+    Raises:
+        ConfigError: the model changes its logits in a way that is not known here.
+    """
+    import torch
+
+    embeddings: Any = model.get_input_embeddings()
+    ids = torch.arange(2, device=model.device)[None] % embeddings.weight.shape[0]
+    with torch.no_grad():
+        expected = torch.log_softmax(model(input_ids=ids, use_cache=False).logits[0].float(), -1)
+        hidden = _base(model)(input_ids=ids, use_cache=False).last_hidden_state[0]
+        for token in (0, expected.shape[1] - 1):
+            found, _ = _head(model, hidden, torch.full((2,), token, device=model.device), 1.0, False)
+            if not torch.allclose(found, expected[:, token], atol=1e-3, rtol=1e-3, equal_nan=True):
+                raise ConfigError(
+                    f"model {name}: its log-probabilities are not those of its last hidden states and its head; "
+                    "the learner does not support what it does to its logits"
+                )
+
+
 def _head(
     model: PreTrainedModel, hidden: torch.Tensor, targets: torch.Tensor, temperature: float, entropy: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -90,29 +118,58 @@ def _head(
     import torch
     from torch.utils.checkpoint import checkpoint
 
+    from rlcs.learner.head import chosen_logprobs
+
     head = model.get_output_embeddings()
-    chunk = max(1, MAX_LOGITS // head.weight.shape[0])
-    if len(hidden) <= chunk:
-        return _chunk(head, hidden, targets, temperature, entropy)
+    logits = _logits(model, temperature)
+    device = hidden.device.type
+    chunk = max(1, (MAX_LOGITS if device == "cuda" else min(MAX_LOGITS, MAX_LOGITS_CPU)) // head.weight.shape[0])
+    small = len(hidden) <= chunk
+    if _is_linear(head) and (not small or torch.is_autocast_enabled(device)):
+        return chosen_logprobs(
+            hidden, head.weight, targets, bias=head.bias, logits=logits, chunk=chunk, entropy=entropy
+        )
+    if small:
+        return _chunk(head, hidden, targets, logits, entropy)
+    # The head is more than a matrix (an adapter, a shard of several devices): its own forward computes it.
     logprobs, entropies = [], []
     for rows, wanted in zip(hidden.split(chunk), targets.split(chunk), strict=True):
-        part, uncertainty = checkpoint(_chunk, head, rows, wanted, temperature, entropy, use_reentrant=False)
+        part, uncertainty = checkpoint(_chunk, head, rows, wanted, logits, entropy, use_reentrant=False)
         logprobs.append(part)
         entropies.append(uncertainty)
     return torch.cat(logprobs), torch.cat(entropies) if entropy else None
 
 
+def _is_linear(head: torch.nn.Module) -> bool:
+    """Whether the head is a plain product with its weight, which nothing wraps or watches."""
+    import torch
+
+    return (
+        type(head) is torch.nn.Linear
+        and type(head.weight) in (torch.nn.Parameter, torch.Tensor)
+        and not head._forward_hooks
+        and not head._forward_pre_hooks
+    )
+
+
+def _logits(model: PreTrainedModel, temperature: float) -> Logits:
+    """What the model does to its head's output, and then the temperature."""
+    from rlcs.learner.head import Logits
+
+    config = model.config.get_text_config()
+    scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
+    return Logits(temperature, scale, getattr(config, "final_logit_softcapping", None))
+
+
 def _chunk(
-    head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor, temperature: float, entropy: bool
+    head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor, logits: Logits, entropy: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     import torch
 
-    logits = head(hidden).float()
-    if temperature != 1.0:
-        logits = logits / temperature
-    logprobs = -torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    scores = logits.finish(head(hidden).float())
+    logprobs = -torch.nn.functional.cross_entropy(scores, targets, reduction="none")
     if not entropy:
         return logprobs, None
     with torch.no_grad():
-        all_logprobs = torch.log_softmax(logits.detach(), dim=-1)
+        all_logprobs = torch.log_softmax(scores.detach(), dim=-1)
         return logprobs, -(all_logprobs.exp() * all_logprobs).sum(-1)

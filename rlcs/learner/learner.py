@@ -22,7 +22,17 @@ from numpy.typing import NDArray
 from rlcs.config import LearnerConfig
 from rlcs.errors import RLCSError
 from rlcs.learner import attention
-from rlcs.learner.batching import Family, learned_counts, micro_batches, minibatches, padded_micro_batches
+from rlcs.learner.advantages import assign_advantages
+from rlcs.learner.batching import (
+    Family,
+    learned_counts,
+    learned_sums,
+    micro_batches,
+    minibatches,
+    padded_micro_batches,
+    run_lengths,
+)
+from rlcs.learner.corrections import kl_estimate
 from rlcs.learner.forward import learned_logprobs
 from rlcs.learner.losses import policy_loss, sequence_weights
 from rlcs.learner.metrics import TokenMetrics
@@ -110,14 +120,21 @@ class Learner:
         return self._counters.updates
 
     def update(
-        self, batch: Batch, num_groups: int | None = None, group_sizes: Sequence[int] | None = None
+        self,
+        batch: Batch,
+        num_groups: int | None = None,
+        group_sizes: Sequence[int] | None = None,
+        rewards: NDArray[np.floating] | None = None,
     ) -> dict[str, float]:
         """Learn from a batch; returns metrics named `learner/...`, averaged over learned tokens and optimizer steps.
 
         `group_sizes`, or `num_groups` where all are of one size, keeps groups whole when minibatches are drawn. A batch
         without a learned token changes nothing. Optimizer steps whose gradient is not finite are skipped and counted.
+        `rewards` [S] and `group_sizes` are needed where the KL penalty is part of the reward: advantages are then
+        estimated here, after it is known, and those of the batch do not count.
 
         Raises:
+            ValueError: the KL penalty is part of the reward, and `rewards` or `group_sizes` are missing.
             RLCSError: `max_skipped_steps` steps in a row were skipped.
         """
         started = time.perf_counter()
@@ -133,8 +150,15 @@ class Learner:
             group["lr"] = rate
         # One step from the sampling policy: its log-probabilities are those of the step's own forward.
         one_step = config.num_iterations * config.num_minibatches == 1
-        old = None if one_step else self.logprobs(batch)
+        penalised = config.beta > 0 and config.kl_placement == "reward"
+        before = None if one_step and not penalised else self.logprobs(batch)
+        old = None if one_step else before
         reference = self._logprobs_of(self._reference, batch) if config.beta else None
+        divergence = {}
+        if penalised:
+            assert before is not None and reference is not None
+            batch, mean = self._penalised(batch, before, reference, rewards, group_sizes)
+            divergence = {"kl_reference": mean}
 
         tokens = TokenMetrics()
         losses: list[float] = []
@@ -154,6 +178,7 @@ class Learner:
             "grad_norm": float(np.mean(finite)) if finite else 0.0,
             "learning_rate": rate,
             **tokens.means(),
+            **divergence,
             "skipped_steps": float(self._counters.skipped),
             "optimizer_steps": float(len(finite)),
             "learned_tokens": float(batch.loss_mask.sum()),
@@ -162,6 +187,26 @@ class Learner:
             "tokens_per_second": float(batch.loss_mask.sum()) / seconds,
         }
         return {f"learner/{name}": value for name, value in metrics.items()}
+
+    def _penalised(
+        self,
+        batch: Batch,
+        logprobs: NDArray[np.float32],
+        reference: NDArray[np.float32],
+        rewards: NDArray[np.floating] | None,
+        group_sizes: Sequence[int] | None,
+    ) -> tuple[Batch, float]:
+        """The batch with the advantages of `rewards` less `beta` times the sum of the KL estimates of a response's
+        tokens (as TRL's RLOOTrainer has it), and the mean of these estimates.
+        """
+        import torch
+
+        if rewards is None or group_sizes is None:
+            raise ValueError("learner.kl_placement reward needs the rewards and the sizes of the groups")
+        estimates = kl_estimate(torch.from_numpy(logprobs), torch.from_numpy(reference), self.config.kl_estimator)
+        sums = learned_sums(batch, estimates.numpy())
+        batch = assign_advantages(batch, rewards - self.config.beta * sums, group_sizes, self.config)
+        return batch, float(sums.sum() / max(1, int(batch.loss_mask.sum())))
 
     def _step(
         self,
@@ -222,14 +267,11 @@ class Learner:
             token_loss = policy_loss(
                 logprobs,
                 self._tensor(batch.advantages[index]),
+                config,
                 old_logprobs=None if old is None else self._tensor(old[index]),
-                sampled_logprobs=sampled if config.importance_sampling_correction else None,
+                sampled_logprobs=sampled,
                 reference_logprobs=None if reference is None else self._tensor(reference[index]),
-                epsilon=config.epsilon,
-                epsilon_high=config.epsilon_high,
-                beta=config.beta,
-                use_bias_correction_kl=config.use_bias_correction_kl,
-                importance_sampling_cap=config.importance_sampling_cap,
+                counts=torch.from_numpy(run_lengths(owners)).to(self.device),
             )
             loss = (token_loss.loss * self._tensor(weights[owners])).sum()
             loss.backward()

@@ -16,6 +16,7 @@ class TokenMetrics:
     def __init__(self) -> None:
         self._sums: torch.Tensor | None = None
         self._largest_gap: torch.Tensor | None = None
+        self._masked = False
 
     def add(
         self,
@@ -27,6 +28,7 @@ class TokenMetrics:
         """Add M learned tokens: losses, log-probabilities, the engine's, entropies; all [M] without gradient."""
         import torch
 
+        self._masked = self._masked or token_loss.kept is not None
         log_ratio = token_loss.log_ratio
         ratio = log_ratio.exp()
         # The policy before the update against the engine; NaN where the engine gave none.
@@ -43,6 +45,7 @@ class TokenMetrics:
                 gap.sum(),
                 token_loss.importance.sum(),
                 zero if token_loss.kl is None else token_loss.kl.sum(),
+                zero if token_loss.kept is None else (~token_loss.kept).sum(),
             ]
         ).double()
         self._sums = sums if self._sums is None else self._sums + sums
@@ -53,7 +56,7 @@ class TokenMetrics:
         """Means over the tokens, named without a prefix; empty if there were none."""
         if self._sums is None or self._largest_gap is None:
             return {}
-        count, low, high, kl, entropy, ratio, gap, importance, reference = self._sums.tolist()
+        count, low, high, kl, entropy, ratio, gap, importance, reference, off = self._sums.tolist()
         return {
             "clip_low": low / count,
             "clip_high": high / count,
@@ -64,4 +67,5 @@ class TokenMetrics:
             "logprob_gap_max": float(self._largest_gap),
             "importance_weight_mean": importance / count,
             "kl_reference": reference / count,
+            **({"off_policy_masked": off / count} if self._masked else {}),
         }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rlcs.errors import ConfigError, DataError
 from rlcs.learner import attention
+from rlcs.learner.forward import check_head
 
 if TYPE_CHECKING:
     import torch
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SCALED_LOGITS = ("logit_scale", "logits_scaling", "final_logit_softcapping")
-"""Settings of models that change logits after the head, which the learner's own head does not do."""
+UNSUPPORTED = ("attn_logit_softcapping",)
+"""Settings of models that change attention in a way that the attention used here does not compute."""
 
 
 def load_model(
@@ -27,7 +28,7 @@ def load_model(
 
     Raises:
         DataError: the folder holds no causal language model that transformers can load.
-        ConfigError: the model changes its logits after the head.
+        ConfigError: the model changes its attention or its logits in a way that is not supported.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -40,9 +41,11 @@ def load_model(
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(f"model {path}: transformers cannot load it as a causal language model ({reason})") from error
-    for name in SCALED_LOGITS:
-        if getattr(model.config.get_text_config(), name, None) not in (None, 1.0):
+    for name in UNSUPPORTED:
+        if getattr(model.config.get_text_config(), name, None) is not None:
             raise ConfigError(f"model {path}: its config sets {name}, which the learner does not support")
+    model.to(device).eval()
+    check_head(model, path)
     if layout == "packed":
         if getattr(model, "_supports_attention_backend", False):
             attention.register()
@@ -54,7 +57,7 @@ def load_model(
             module.p = 0.0
         if hasattr(module, "attention_dropout"):
             module.attention_dropout = 0.0
-    return model.to(device).eval()  # type: ignore[no-any-return]
+    return model  # type: ignore[no-any-return]
 
 
 @contextlib.contextmanager

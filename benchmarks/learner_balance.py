@@ -1,0 +1,151 @@
+"""Sequences dealt to data-parallel ranks: the spread between ranks and the time it takes, ours beside others.
+
+    pip download verl --no-deps -d /tmp/verl
+    python benchmarks/learner_balance.py [--verl /tmp/verl/verl-*.whl] [--seeds 5]
+
+Sequences of log-normal lengths (mean about 900 tokens, up to 8,192; prompts of 200 tokens, 8 responses each) cost
+24,576 n + n^2, verl's formula. `round-robin` is what a sampler does that knows no lengths. verl's functions are read
+from the wheel without installing it; it deals single sequences, in equal numbers where its trainer asks for that.
+`families` is `deal` from the batch's arrays, which finds the shared prompts and keeps them together: there the cost of a
+shared prompt counts once, and the time includes finding them. Times are processor time of one thread.
+
+Then the packing of micro-batches: how many `micro_batches` makes, and first-fit decreasing would, above the lower bound.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import heapq
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlcs.learner.balance import CostModel, deal, spread
+from rlcs.learner.batching import micro_batches
+from rlcs.learner.partition import partition
+from rlcs.types import Batch
+
+MODEL = CostModel(24576.0, 1.0)
+PROMPT = 200
+SIZE = 8
+SIZES = ((4096, 64), (512, 8), (256, 32), (64, 8))
+BUDGETS = (8192, 16384, 32768)
+
+
+def verl_partition(wheel: Path) -> Callable[[list[float], int, bool], list[list[int]]]:
+    """verl's `get_seqlen_balanced_partitions` and the function it calls, without the imports of their module."""
+    with zipfile.ZipFile(wheel) as archive:
+        tree = ast.parse(archive.read("verl/utils/seqlen_balancing.py"))
+    wanted = ("karmarkar_karp", "get_seqlen_balanced_partitions")
+    functions: list[ast.stmt] = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name in wanted]
+    names: dict[str, Any] = {"heapq": heapq}
+    exec(compile(ast.Module(functions, []), str(wheel), "exec"), names)
+    return lambda costs, parts, equal: names["get_seqlen_balanced_partitions"](costs, parts, equal_size=equal)
+
+
+def make_batch(count: int, rng: np.random.Generator) -> Batch:
+    lengths = np.clip(rng.lognormal(np.log(500), 0.8, count), 8, 8192 - PROMPT).astype(np.int64) + PROMPT
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    tokens = rng.integers(0, 30_000, offsets[-1])
+    mask = np.ones(offsets[-1], np.bool_)
+    for index, start in enumerate(offsets[:-1]):
+        first = offsets[index // SIZE * SIZE]
+        tokens[start : start + PROMPT] = tokens[first : first + PROMPT]
+        mask[start : start + PROMPT] = False
+    zeros = np.zeros(offsets[-1], np.float32)
+    return Batch(tokens, offsets, mask, zeros, zeros)
+
+
+def round_robin(costs: np.ndarray, parts: int) -> np.ndarray:
+    return np.arange(len(costs)) % parts
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    started = time.process_time()
+    result = work()
+    return result, (time.process_time() - started) * 1000
+
+
+def first_fit_decreasing(costs: list[int], budget: int) -> int:
+    """Number of bins."""
+    room: list[int] = []
+    for cost in sorted(costs, reverse=True):
+        for index, left in enumerate(room):
+            if cost <= left:
+                room[index] -= cost
+                break
+        else:
+            room.append(budget - cost)
+    return len(room)
+
+
+def packing(seeds: int) -> None:
+    print("\n| micro-batches above the lower bound, 512 sequences | " + " | ".join(f"{b:,}" for b in BUDGETS) + " |")
+    print("|---|" + "---|" * len(BUDGETS))
+    rows: dict[str, list[str]] = {}
+    for share in (False, True):
+        for budget in BUDGETS:
+            counts = np.zeros(3)
+            for seed in range(seeds):
+                batch = make_batch(512, np.random.default_rng(seed))
+                parts = micro_batches(batch, np.arange(512), budget, share=share)
+                families = [family for part in parts for family in part]
+                costs = [f.prefix + int((batch.lengths[f.sequences] - f.prefix).sum()) for f in families]
+                counts += [-(-sum(costs) // budget), len(parts), first_fit_decreasing(costs, budget)]
+            kind = "families" if share else "single sequences"
+            for name, count in zip(("`micro_batches`", "first-fit decreasing"), counts[1:], strict=True):
+                text = f"{counts[0] / seeds:.1f} -> {count / seeds:.1f} (+{count / counts[0] - 1:.1%})"
+                rows.setdefault(f"{name}, {kind}", []).append(text)
+    for name, cells in rows.items():
+        print(f"| {name} | " + " | ".join(cells) + " |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--verl", type=Path, help="verl's wheel")
+    parser.add_argument("--seeds", type=int, default=5)
+    args = parser.parse_args()
+    theirs = verl_partition(args.verl) if args.verl else None
+
+    print("| spread (max / mean - 1), ms | " + " | ".join(f"{n:,} to {k}" for n, k in SIZES) + " |")
+    print("|---|" + "---|" * len(SIZES))
+    rows: dict[str, dict[tuple[int, int], list[tuple[float, float]]]] = {}
+    for count, ranks in SIZES:
+        for seed in range(args.seeds):
+            batch = make_batch(count, np.random.default_rng(seed))
+            lengths = batch.lengths.astype(np.float64)
+            costs = MODEL.linear * lengths + MODEL.quadratic * lengths**2
+            mean = costs.sum() / ranks
+
+            def add(name: str, result: float, ms: float, key: tuple[int, int] = (count, ranks)) -> None:
+                rows.setdefault(name, {}).setdefault(key, []).append((result, ms))
+
+            ordered = np.sort(costs)[::-1]
+            bound = max(mean, ordered[0], ordered[ranks - 1] + ordered[ranks])
+            add("no deal can have less (single sequences)", bound / mean - 1, 0.0)
+            for name, work in (
+                ("round-robin", lambda c=costs, k=ranks: round_robin(c, k)),
+                ("`partition`", lambda c=costs, k=ranks: partition(c, k)),
+                ("`partition`, equal counts", lambda c=costs, k=ranks: partition(c, k, equal_count=True)),
+            ):
+                labels, ms = timed(work)
+                add(name, spread(np.bincount(labels, costs, ranks)), ms)
+            for equal in (False, True) if theirs else ():
+                dealt, ms = timed(lambda c=costs, k=ranks, e=equal: theirs(c.astype(int).tolist(), k, e))
+                add("verl" + ", equal counts" * equal, spread(np.array([costs[part].sum() for part in dealt])), ms)
+            found, ms = timed(lambda b=batch, k=ranks: deal(b, k, MODEL))
+            add("`deal`, families", found.spread, ms)
+            add("... families split, of all", found.split_families / (count // SIZE), 0.0)
+    for name, cells in rows.items():
+        means = [np.mean(cells[key], axis=0) for key in SIZES]
+        print(f"| {name} | " + " | ".join(f"{s:.3%}, {ms:.1f}" for s, ms in means) + " |", flush=True)
+    packing(args.seeds)
+
+
+if __name__ == "__main__":
+    main()
