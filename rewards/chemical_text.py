@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from rlcs.rewards.marks import plain_superscripts, without_invisible
+
 MAX_CHARACTERS = 600
 ARROW = "→"
 
-_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
-_SUPERSCRIPT_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+")
-_INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 _CHARACTERS = str.maketrans({"−": "-", "–": "-", "‐": "-", "‑": "-", "﹣": "-", "＋": "+", "⋅": "·", "•": "·", "∙": "·",
                              "・": "·", "*": "·", "⁄": "/", "【": "[", "】": "]", "〔": "[", "〕": "]"})  # fmt: skip
 _FONTS = re.compile(
@@ -45,8 +44,8 @@ def plain_chemistry(text: str) -> str:
     """
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"the answer is longer than {MAX_CHARACTERS} characters")
-    text = _SUPERSCRIPT_RUN.sub(lambda match: "^{" + match.group().translate(_SUPERSCRIPTS) + "}", text)
-    text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text)).translate(_CHARACTERS)
+    text = plain_superscripts(text)
+    text = unicodedata.normalize("NFKC", without_invisible(text)).translate(_CHARACTERS)
     text = _FONTS.sub("", _TEXT.sub(r"\1", _SPACING.sub(" ", text)))
     text = _FRACTION.sub(r" \1/\2 ", text)
     text = _STACKED.sub(lambda match: match[1] or match[2], _STACKED.sub(lambda match: match[1] or match[2], text))

@@ -18,6 +18,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from rlcs.rewards.directions import split_direction
+from rlcs.rewards.marks import plain_superscripts, without_invisible
 from rlcs.rewards.mathtext.numbers import Number
 from rlcs.rewards.quantities import Quantities, Quantity
 from rlcs.rewards.unit_conversion import DimensionError, Unit, convert
@@ -26,9 +27,6 @@ from rlcs.rewards.value_text import QuantityTextError, closing_bracket, read_val
 
 MAX_CHARACTERS = 500
 _MAX_ITEMS = 32
-_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
-_SUPERSCRIPT_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+")
-_INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 _MARKUP = re.compile(r"\$|\\[()]|\\[\[\]]|\\(?:left|right|displaystyle|bigl|bigr|big|Big)(?![A-Za-z])")
 _BOXED = re.compile(r"^\\f?boxed\s?\{(.*)\}$")
 _OPENING_ANGLE = re.compile(r"\\langle(?![A-Za-z])\s?|[⟨〈]")
@@ -83,8 +81,8 @@ def read_quantities(text: str) -> Quantities:
 
 
 def _clean(text: str) -> str:
-    text = _SUPERSCRIPT_RUN.sub(lambda match: "^{" + match.group().translate(_SUPERSCRIPTS) + "}", text)
-    text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text)).replace("−", "-").replace("**", "^")
+    text = plain_superscripts(text)
+    text = unicodedata.normalize("NFKC", without_invisible(text)).replace("−", "-").replace("**", "^")
     text = _SPACING.sub(" ", _MARKUP.sub("", text))
     text = _THOUSANDS.sub(lambda match: match[1] + match[2].replace("{,}", "").replace(",", ""), text)
     text = _OPENING_ANGLE.sub("(", _CLOSING_ANGLE.sub(")", text))

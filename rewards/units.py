@@ -15,6 +15,7 @@ import unicodedata
 from fractions import Fraction
 from functools import lru_cache
 
+from rlcs.rewards.marks import plain_superscripts, without_invisible
 from rlcs.rewards.unit_conversion import NO_UNIT, Unit, unit_of
 from rlcs.rewards.unit_names import PREFIX_WORDS, chinese_names, symbols
 
@@ -45,9 +46,6 @@ def read_unit(text: str) -> tuple[Unit, ...]:
     return tuple(readings)
 
 
-_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
-_SUPERSCRIPT_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+")
-_INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 _CHARACTERS = str.maketrans({"−": "-", "–": "-", "‐": "-", "‑": "-", "⋅": "·", "∙": "·", "•": "·", "×": "·", "*": "·",
                              "º": "°", "÷": "/", "∕": "/", "⁄": "/", "∘": "°"})  # fmt: skip
 _DEGREES = re.compile(r"\^?\s?\{?\s?\\(?:circ|degree)(?![A-Za-z])\s?\}?|\^\s?°|\^\{\s?°\s?\}")
@@ -77,8 +75,8 @@ _END: _Token = ("end", "")
 
 
 def _plain(text: str) -> str:
-    text = _SUPERSCRIPT_RUN.sub(lambda match: f"^{match.group().translate(_SUPERSCRIPTS)}", text)
-    text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text)).replace("**", "^").translate(_CHARACTERS)
+    text = plain_superscripts(text, "^{}")
+    text = unicodedata.normalize("NFKC", without_invisible(text)).replace("**", "^").translate(_CHARACTERS)
     text = _OPTIONAL_PLURAL.sub("s", text)
     text = _LETTERS.sub(lambda match: _LETTER_OF[match[1]], _without_fonts(_SPACING.sub(" ", text)))
     text = _DEGREES.sub("°", " ".join(text.split()))

@@ -181,13 +181,14 @@ def _csv_rows(path: Path, width: int) -> Iterator[Row | BadRow]:
                 number -= 1  # a blank line
             elif len(fields) != width:
                 yield BadRow(number, f"has {len(fields)} fields, but the header has {width} (line {start})")
-            elif not all(field.isascii() or _is_unicode(field) for field in fields):
+            elif not all(field.isascii() or is_unicode(field) for field in fields):
                 yield BadRow(number, f"not UTF-8 text (line {start})")
             else:
                 yield Row(number, dict(zip(header, fields, strict=True)))
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Whether a text can be encoded: it holds no lone surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -208,7 +209,7 @@ def _open_parquet(path: Path) -> RowSource:
     except FileNotFoundError:
         raise
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path} is no Parquet file that can be read: {_first_line(error)}") from error
+        raise DataError(f"{path} is no Parquet file that can be read: {first_line(error)}") from error
     _check_columns(columns, path)
     return RowSource(str(path), "row", columns, _parquet_rows(file, path))
 
@@ -224,7 +225,7 @@ def _parquet_rows(file: Any, path: Path) -> Iterator[Row | BadRow]:
                 batch = next(batches, None)
             except (pyarrow.ArrowException, OSError, ValueError) as error:
                 # A page that cannot be decoded hides how many rows it held, so there is no going on after it.
-                raise DataError(f"{path} is damaged after row {number - 1}: {_first_line(error)}") from error
+                raise DataError(f"{path} is damaged after row {number - 1}: {first_line(error)}") from error
             if batch is None:
                 return
             yield from _batch_rows(batch, number)
@@ -239,7 +240,7 @@ def _batch_rows(batch: pyarrow.RecordBatch, first: int) -> Iterator[Row | BadRow
     except (pyarrow.ArrowException, ValueError, OverflowError) as error:
         # A value that Python cannot hold (text that is not UTF-8, a date out of range) spoils its own row only.
         if batch.num_rows == 1:
-            yield BadRow(first, f"a value cannot be read: {_first_line(error)}")
+            yield BadRow(first, f"a value cannot be read: {first_line(error)}")
             return
         for offset in range(batch.num_rows):
             yield from _batch_rows(batch.slice(offset, 1), first + offset)
@@ -281,7 +282,7 @@ def _open_hub(name: str, key: str, split: str, subset: str | None) -> RowSource:
     except Exception as error:  # the library, its file systems and the hub's client raise errors of a dozen roots
         where = "" if path.is_dir() else " (no file of that name is here, so it was taken for a hub dataset)"
         raise DataError(
-            f"{key}: dataset {name}, split {split}, cannot be loaded{where}: {_first_line(error)}"
+            f"{key}: dataset {name}, split {split}, cannot be loaded{where}: {first_line(error)}"
         ) from error
     for column, feature in loaded.features.items():
         if isinstance(feature, datasets.Image | datasets.Audio | datasets.Video):
@@ -301,9 +302,10 @@ def _check_columns(columns: list[str], path: Path) -> None:
     twice = [name for name, count in Counter(columns).items() if count > 1]
     if twice:
         raise DataError(f"{path}: column {twice[0]!r} is there twice, so one would be lost: rename one")
-    if not all(_is_unicode(name) for name in columns):
+    if not all(is_unicode(name) for name in columns):
         raise DataError(f"{path}: a column name is not UTF-8 text")
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, shortened; its type where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlcs.config_loading import dump_config, load_config
+from rlcs.data_files import first_line
 from rlcs.errors import ConfigError, DataError, RewardError
 from rlcs.interrupt import StopRequest
 from rlcs.models import build_tiny_policy, check_model_folder
@@ -152,7 +153,7 @@ def _load_tokenizer(path: str, config: RewardModelRun) -> PreTrainedTokenizerBas
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=config.model.trust_remote_code)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"model.path: {path} has no tokenizer that can be loaded: {_first_line(error)}") from error
+        raise DataError(f"model.path: {path} has no tokenizer that can be loaded: {first_line(error)}") from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token is None:
@@ -168,7 +169,7 @@ def _load_model(path: str, config: RewardModelRun) -> PreTrainedModel:
     except RewardError as error:
         raise DataError(str(error)) from error
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise DataError(f"model.path: {path} cannot be loaded as a reward model: {_first_line(error)}") from error
+        raise DataError(f"model.path: {path} cannot be loaded as a reward model: {first_line(error)}") from error
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if context is not None and config.train.max_length > context:
         raise ConfigError(f"train.max_length ({config.train.max_length}) is more than the model's context ({context})")
@@ -185,7 +186,7 @@ def _encode(
         try:
             ids = [encode_chat(tokenizer, pair.messages, answer, None) for answer in (pair.chosen, pair.rejected)]
         except Exception as error:  # templates raise errors of their own kinds
-            raise DataError(f"the model's chat template refuses a prompt: {_first_line(error)}") from error
+            raise DataError(f"the model's chat template refuses a prompt: {first_line(error)}") from error
         if max(map(len, ids)) <= limit:
             encoded.append((ids[0], ids[1]))
     if not encoded:
@@ -269,10 +270,6 @@ def _write(
 def _stop_if_asked(stop: StopRequest) -> None:
     if stop.requested:
         raise KeyboardInterrupt
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def _percent(share: float) -> str:

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from rlcs.config import OUR_COLUMNS, DataConfig
-from rlcs.data_files import BadRow, is_file_name, open_rows
+from rlcs.data_files import BadRow, is_file_name, is_unicode, open_rows
 from rlcs.data_rows import RowProblem, to_prompt
 from rlcs.errors import DataError
 from rlcs.types import Prompt
@@ -192,7 +192,7 @@ def _kind(value: Any) -> str:
     if isinstance(value, bytes):
         return "bytes"
     if isinstance(value, str):
-        return "str" if _is_unicode(value) else "json"
+        return "str" if is_unicode(value) else "json"
     return "json" if value is None or isinstance(value, Mapping | tuple) else "other"
 
 
@@ -200,16 +200,8 @@ def _is_plain_message(value: Any) -> bool:
     return (
         isinstance(value, dict)
         and value.keys() == {"role", "content"}
-        and all(isinstance(text, str) and _is_unicode(text) for text in value.values())
+        and all(isinstance(text, str) and is_unicode(text) for text in value.values())
     )
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _type_of(kinds: set[str]) -> pa.DataType:
