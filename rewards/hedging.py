@@ -11,19 +11,15 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from rlcs.rewards.number_words import TEENS, TENS, UNITS, WORD_VALUES
+
 _SHORT_WORDS, _SHORT_CHARACTERS = 12, 80
 """A reference up to both is short."""
 _FREE_LENGTH = {"counting": 200, "spatial": 400, "multiple_choice": 200}
 _PAGE = 2000
 """Characters that an answer may have however short the reference is, by domain and elsewhere."""
 
-_UNITS = "zero one two three four five six seven eight nine".split()
-_TEENS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_WORD_VALUES = {word: value for value, word in enumerate(_UNITS + _TEENS)} | {
-    word: 10 * value for value, word in enumerate(_TENS, start=2)
-}
-_WORD = rf"(?:(?:{'|'.join(_TENS)})(?:[- ](?:{'|'.join(_UNITS[1:])}))?|{'|'.join(_TEENS + _UNITS)}|hundred|dozen)"
+_WORD = rf"(?:(?:{'|'.join(TENS)})(?:[- ](?:{'|'.join(UNITS[1:])}))?|{'|'.join(TEENS + UNITS)}|hundred|dozen)"
 _DIGITS = r"(?<![\d,.])\d[\d,.]*+"  # possessive and never from the middle: linear however many digits there are
 _NUMBER = rf"(?:{_DIGITS}|\b{_WORD}\b)"
 
@@ -104,8 +100,8 @@ def _counts(text: str) -> set[str]:
     for match in _COUNT.finditer(text):
         word = match.group()
         tens, _, unit = word.replace("-", " ").partition(" ")
-        value = _WORD_VALUES.get(tens)
-        counts.add(word.rstrip(".,") if value is None else str(value + _WORD_VALUES.get(unit, 0)))
+        value = WORD_VALUES.get(tens)
+        counts.add(word.rstrip(".,") if value is None else str(value + WORD_VALUES.get(unit, 0)))
         if word == "one":
             counts.discard("1")
     return counts or ({"1"} if re.search(r"\bone\b", text) else set())

@@ -18,18 +18,11 @@ from rlcs.rewards.mathtext.normalize import TEXT_CLOSE, TEXT_OPEN, normalize
 from rlcs.rewards.mathtext.numbers import Number, parse_number, same_number
 from rlcs.rewards.mathtext.tree import MathTextError
 from rlcs.rewards.mathtext.unit_words import NO_UNITS
+from rlcs.rewards.number_words import WORD_VALUES
 from rlcs.rewards.text import same_words, unwrap
 
 _MAX_CHARACTERS = 400
 
-_ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-).split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_WORD_VALUES = {word: value for value, word in enumerate(_ONES)} | {
-    word: 10 * value for value, word in enumerate(_TENS, start=2)
-}
 _SCALES = {"hundred": 10**2, "dozen": 12, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _SHORT_SCALES = {
     "k": 10**3, "K": 10**3, "M": 10**6, "mn": 10**6, "mln": 10**6, "mio": 10**6, "B": 10**9, "bn": 10**9, "tn": 10**12,
@@ -204,8 +197,8 @@ def _amount_in_words(text: str, currency: str) -> Amount | None:
     largest, fits = 10**18, True
     while taken < len(words) and fits:
         word = words[taken]
-        if word in _WORD_VALUES:
-            value = _WORD_VALUES[word]
+        if word in WORD_VALUES:
+            value = WORD_VALUES[word]
             # `twenty one` and `hundred five` are numbers, `three four` is none.
             fits = last == 0 or (last >= 20 and last < 100 and 0 < value < 10) or last >= 100
             section, last = section + value, value or 1
@@ -213,7 +206,7 @@ def _amount_in_words(text: str, currency: str) -> Amount | None:
             section, last = section * _SCALES[word], 100
         elif word in _SCALES and section > 0 and _SCALES[word] < largest and word != "hundred":
             total, section, largest, last = total + section * _SCALES[word], 0, _SCALES[word], 100
-        elif word == "and" and last >= 100 and taken + 1 < len(words) and words[taken + 1] in _WORD_VALUES:
+        elif word == "and" and last >= 100 and taken + 1 < len(words) and words[taken + 1] in WORD_VALUES:
             pass
         else:
             break
@@ -261,7 +254,7 @@ def _is_unit(text: str) -> bool:
         return False
     if any(character in ",;:!\"'()[]{}=&" for character in text):
         return False
-    return not any(word in NO_UNITS or word in _WORD_VALUES or word in _SCALES for word in words)
+    return not any(word in NO_UNITS or word in WORD_VALUES or word in _SCALES for word in words)
 
 
 def _same_unit(one: str, other: str) -> bool:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 
+from rlcs.rewards.number_words import WORD_VALUES
+
 SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 """Words that multiply the number before them, as powers of ten."""
 
-NUMBER_WORDS = frozenset(
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety".split()
-)
+NUMBER_WORDS = frozenset(WORD_VALUES)
 NO_UNITS = frozenset(
     "or and to nor about around approximately approx roughly nearly almost over under least most up more less fewer than "
     "plus minus not no versus vs between maybe perhaps possibly probably likely either neither half quarter quarters pair "
