@@ -1,10 +1,10 @@
-"""The quickstart over several seeds: time in all, what RL adds over the cold start, where the time goes, and uniform
-sampling beside it, from the same cold start and with the same number of generated tokens.
+"""The quickstart over several seeds: time in all, what RL adds over the cold start, where the time goes, and other
+samplers beside it, from the same cold start and with the same number of generated tokens.
 
-    python benchmarks/quickstart.py [--seeds 0 1 2] [--output runs/bench] [SETTING=VALUE ...]
+    python benchmarks/quickstart.py [--seeds 0 1 2] [--others uniform posterior ...] [--output runs/bench] [SETTING=VALUE ...]
 
-Runs that are finished in the output folder are not run again. Needs a quiet machine: about eight minutes a seed on two
-cores.
+Runs that are finished in the output folder are not run again. Times need a quiet machine: about eight minutes a seed
+and sampler on two cores.
 """
 
 from __future__ import annotations
@@ -22,6 +22,13 @@ from rlcs.evaluation import mean_accuracy
 from rlcs.runlog import EvaluationRow, read_evaluations, read_metrics
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "quickstart.yaml"
+SAMPLERS = {
+    "uniform": ["curriculum.kind=uniform"],
+    "posterior": ["curriculum.kind=posterior"],
+    "adaptive": ["curriculum.kind=posterior", "rollout.first_generations=4"],
+    "dapo": ["curriculum.kind=dapo"],
+    "easy_to_hard": ["curriculum.kind=easy_to_hard"],
+}
 STAGES = ("generate", "score", "learn", "sync", "draw", "select", "write")
 
 
@@ -68,6 +75,10 @@ def report(runs: list[Path], title: str) -> None:
     rest = 100 * (1 - shares["generate"] - shares["learn"])
     print(f"  all but generation and learning: {rest:.1f} % of an iteration of {total / len(metrics):.2f} s")
     print("  useful groups, mean:", f"{statistics.mean(line['rollout/useful'] for line in metrics):.2f}")
+    print("  updates:", ", ".join(f"{read_metrics(folder)[-1]['step']:,.0f}" for folder in runs))
+    errors = [calibration_error(folder) for folder in runs]
+    if all(error is not None for error in errors):
+        print("  calibration error of predicted pass rates:", ", ".join(f"{error:.3f}" for error in errors))
     tokens = [read_metrics(folder)[-1]["progress/generated_tokens"] for folder in runs]
     print("  generated tokens:", ", ".join(f"{value:,.0f}" for value in tokens))
     print("  wall clock:", ", ".join(f"{json.loads((f / 'wall.json').read_text())['seconds']:.0f} s" for f in runs))
@@ -76,22 +87,24 @@ def report(runs: list[Path], title: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--others", choices=list(SAMPLERS), nargs="*", default=["uniform"])
     parser.add_argument("--output", type=Path, default=Path("runs/bench"))
     parser.add_argument("settings", nargs="*")
     options = parser.parse_args()
     load_config(CONFIG, options.settings)
     ours: list[Path] = []
-    uniform: list[Path] = []
+    others: dict[str, list[Path]] = {name: [] for name in options.others}
     for seed in options.seeds:
         ours.append(run(options.output, f"rlcs-{seed}", [f"seed={seed}", *options.settings]))
-        tokens = int(read_metrics(ours[-1])[-1]["progress/generated_tokens"])
-        same_start = ["model.init=null", f"model.path={ours[-1] / 'policy-sft'}", "sft.enabled=false"]
-        budget = [f"train.max_generated_tokens={tokens}", "train.steps=100000", "curriculum.kind=uniform"]
-        uniform.append(
-            run(options.output, f"uniform-{seed}", [f"seed={seed}", *same_start, *budget, *options.settings])
-        )
-        report(ours, "RLCS")
-        report(uniform, "uniform sampling, same cold start, same generated tokens")
+    report(ours, "RLCS")
+    for name, folders in others.items():
+        for seed, first in zip(options.seeds, ours, strict=True):
+            tokens = int(read_metrics(first)[-1]["progress/generated_tokens"])
+            same_start = ["model.init=null", f"model.path={first / 'policy-sft'}", "sft.enabled=false"]
+            budget = [f"train.max_generated_tokens={tokens}", "train.steps=100000"]
+            settings = [f"seed={seed}", *same_start, *budget, *SAMPLERS[name], *options.settings]
+            folders.append(run(options.output, f"{name}-{seed}", settings))
+        report(folders, f"{name}, same cold start, same generated tokens")
 
 
 if __name__ == "__main__":
