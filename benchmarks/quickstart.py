@@ -17,9 +17,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 from rlcs.config_loading import load_config
+from rlcs.curricula.calibration import calibration_error
 from rlcs.evaluation import mean_accuracy
-from rlcs.runlog import EvaluationRow, read_evaluations, read_metrics
+from rlcs.runlog import EvaluationRow, read_draws, read_evaluations, read_metrics
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "quickstart.yaml"
 SAMPLERS = {
@@ -49,6 +52,14 @@ def before_and_after(run_dir: Path) -> tuple[list[EvaluationRow], list[Evaluatio
     return [row for row in rows if row.step == rows[0].step], [row for row in rows if row.step == rows[-1].step]
 
 
+def prediction_error(run_dir: Path) -> float:
+    """Expected calibration error of the pass rates predicted for all groups of a run; NaN where none were predicted."""
+    draws = read_draws(run_dir)
+    if "predicted_pass_rate" not in draws.column_names or draws["predicted_pass_rate"].null_count:
+        return float("nan")
+    return calibration_error(draws["predicted_pass_rate"].to_numpy(), draws["pass_rate"].to_numpy())
+
+
 def report(runs: list[Path], title: str) -> None:
     pairs = [before_and_after(folder) for folder in runs]
     starts = [100 * mean_accuracy(before) for before, _ in pairs]
@@ -76,8 +87,8 @@ def report(runs: list[Path], title: str) -> None:
     print(f"  all but generation and learning: {rest:.1f} % of an iteration of {total / len(metrics):.2f} s")
     print("  useful groups, mean:", f"{statistics.mean(line['rollout/useful'] for line in metrics):.2f}")
     print("  updates:", ", ".join(f"{read_metrics(folder)[-1]['step']:,.0f}" for folder in runs))
-    errors = [calibration_error(folder) for folder in runs]
-    if all(error is not None for error in errors):
+    errors = [prediction_error(folder) for folder in runs]
+    if not np.isnan(errors).any():
         print("  calibration error of predicted pass rates:", ", ".join(f"{error:.3f}" for error in errors))
     tokens = [read_metrics(folder)[-1]["progress/generated_tokens"] for folder in runs]
     print("  generated tokens:", ", ".join(f"{value:,.0f}" for value in tokens))

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from rlcs.config import CurriculumConfig
 from rlcs.curricula.allocation import batches, fill, round_shares
 from rlcs.curricula.base import Curriculum, Observation, PromptTable, check_domain_names
+from rlcs.curricula.calibration import Calibration
 from rlcs.curricula.discounted_beta import DiscountedBeta
 from rlcs.curricula.expansion import Expansion
 from rlcs.curricula.passes import Passes
@@ -49,7 +50,7 @@ class Posterior(Curriculum):
         self._sweep = Sweep(table.domains, table.num_domains, seed)
         self._group_size = 8.0  # moving average of what is observed
         self._gap = 0.0  # moving average of predicted - observed pass rate
-        self._brier = -1.0  # none yet
+        self._calibration = Calibration()
         self._rolled_out = 0  # prompts that were rolled out at least once
         self._present = count(table, np.arange(len(table))) > 0  # [D, L] labels that have prompts
         self._drawn = np.zeros(self._present.shape, dtype=np.int64)  # [D, L] in the last draw
@@ -114,9 +115,9 @@ class Posterior(Curriculum):
 
     def _score_predictions(self, observation: Observation) -> None:
         ema = self.config.ema
-        gaps = self.estimator.predict(observation.rows) - observation.pass_rates
-        self._brier = float(np.mean(gaps**2))
-        self._gap = ema * self._gap + (1 - ema) * float(gaps.mean())
+        predicted = self.estimator.predict(observation.rows)
+        self._calibration.observe(predicted, observation.pass_rates)
+        self._gap = ema * self._gap + (1 - ema) * float((predicted - observation.pass_rates).mean())
         self._group_size = ema * self._group_size + (1 - ema) * float(observation.counts.mean())
 
     def predict(self, rows: NDArray[np.int64]) -> Floats:
@@ -221,9 +222,8 @@ class Posterior(Curriculum):
             "curriculum/predicted_useful": self.predicted_useful,
             "curriculum/rolled_out": self._rolled_out / len(self.table),
         }
-        if self._brier >= 0:
-            metrics["curriculum/brier"] = self._brier
-            metrics["curriculum/calibration_gap"] = self._gap
+        metrics |= self._calibration.metrics()
+        metrics["curriculum/calibration_gap"] = self._gap
         if self._expansion.not_valid is not None:
             metrics["curriculum/not_valid"] = self._expansion.not_valid
         rates = np.where(self._present, self.estimator.label_pass_rates(), np.nan)
@@ -231,9 +231,9 @@ class Posterior(Curriculum):
 
     def state_dict(self) -> dict[str, Any]:
         """See `Curriculum.state_dict`."""
-        own: dict[str, Any] = {"group_size": self._group_size, "gap": self._gap, "brier": self._brier}
+        own: dict[str, Any] = {"group_size": self._group_size, "gap": self._gap}
         own |= {"rolled_out": self._rolled_out, "drawn": self._drawn.copy()}
-        parts = (self._passes, self._sweep, self._expansion, self.state, self.estimator)
+        parts = (self._passes, self._sweep, self._expansion, self._calibration, self.state, self.estimator)
         for part in parts:
             own |= part.state_dict()
         return super().state_dict() | own
@@ -248,4 +248,5 @@ class Posterior(Curriculum):
         self._expansion.load_state_dict(state)
         self._rolled_out = int(state["rolled_out"])
         self._drawn = np.asarray(state["drawn"], dtype=np.int64).copy()
-        self._group_size, self._gap, self._brier = (float(state[k]) for k in ("group_size", "gap", "brier"))
+        self._calibration.load_state_dict(state)
+        self._group_size, self._gap = float(state["group_size"]), float(state["gap"])

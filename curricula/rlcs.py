@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from rlcs.config import CurriculumConfig
 from rlcs.curricula.allocation import fill_domains, with_floor
 from rlcs.curricula.base import Curriculum, Observation, PromptTable
+from rlcs.curricula.calibration import Calibration
 from rlcs.curricula.expansion import Expansion
 from rlcs.curricula.passes import Passes
 from rlcs.curricula.tally import LABELS, count, labels_of, rate_metrics, share_metrics
@@ -65,7 +66,7 @@ class RLCS(Curriculum):
         self._cell_liked = self._preference(centres) * weight  # [K] preference x responses
         self._expansion = Expansion(ema=config.ema, maximum=config.max_expansion if config.expansion else 1.0)
         self._drawn = np.zeros((table.num_domains, LABELS), dtype=np.int64)  # in the last draw
-        self._brier = -1.0  # none yet
+        self._calibration = Calibration()
 
     @property
     def pass_rates(self) -> NDArray[np.float64]:
@@ -122,7 +123,7 @@ class RLCS(Curriculum):
     ) -> None:
         """Moving averages of the cells [n] that groups were drawn from."""
         num_cells = len(self._cell_seen)
-        self._brier = float(np.mean(((self._cell_right / self._cell_seen)[cells] - pass_rates) ** 2))
+        self._calibration.observe((self._cell_right / self._cell_seen)[cells], pass_rates)
         groups = np.bincount(cells, minlength=num_cells)
         # A cell forgets by `ema` for an average cell's worth of groups, so that rare cells keep a usable average.
         usual = len(cells) / max(int((self._passes.sizes > 0).sum()), 1)
@@ -201,15 +202,16 @@ class RLCS(Curriculum):
         }
         if self._expansion.not_valid is not None:
             metrics["curriculum/not_valid"] = self._expansion.not_valid
-        if self._brier >= 0:
-            metrics["curriculum/brier"] = self._brier
+        metrics |= self._calibration.metrics()
         return metrics | share_metrics(self.table, self._drawn) | rate_metrics(self.table, self.pass_rates)
 
     def state_dict(self) -> dict[str, Any]:
         """See `Curriculum.state_dict`."""
         arrays = {name: getattr(self, f"_{name}").copy() for name in _STATE}
-        own = arrays | {"brier": self._brier}
-        return super().state_dict() | self._passes.state_dict() | self._expansion.state_dict() | own
+        parts = (self._passes, self._expansion, self._calibration)
+        for part in parts:
+            arrays |= part.state_dict()
+        return super().state_dict() | arrays
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Curriculum.load_state_dict`."""
@@ -219,7 +221,7 @@ class RLCS(Curriculum):
         for name in _STATE:
             present = getattr(self, f"_{name}")
             setattr(self, f"_{name}", np.asarray(state[name], dtype=present.dtype).reshape(present.shape).copy())
-        self._brier = float(state["brier"])
+        self._calibration.load_state_dict(state)
 
 
 _STATE = ("right", "seen", "census", "cell_seen", "cell_right", "cell_liked", "drawn")

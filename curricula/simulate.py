@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rlcs.config import CurriculumConfig
 from rlcs.curricula.adaptive import AdaptivePlan, allocate_responses
 from rlcs.curricula.base import Curriculum, Observation, PromptTable, check_rows
+from rlcs.curricula.calibration import calibration_error
 from rlcs.curricula.loading import load_curriculum
 from rlcs.curricula.quadrature import Floats
 from rlcs.curricula.simulated_learner import Learner, Rows, Scenario
@@ -204,12 +205,3 @@ class _Run:
             accuracy=self.accuracy,
             drawn=self.drawn,
         )
-
-
-def calibration_error(predicted: Floats, observed: Floats, num_bins: int = 10) -> float:
-    """Expected calibration error: mean |predicted - observed| of equal-width bins, weighted by size; NaN if empty."""
-    if len(predicted) == 0:
-        return float("nan")
-    bins = np.minimum((predicted * num_bins).astype(np.int64), num_bins - 1)
-    gaps = np.bincount(bins, predicted - observed, minlength=num_bins)
-    return float(np.abs(gaps).sum() / len(predicted))

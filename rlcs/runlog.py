@@ -125,6 +125,7 @@ class RunLog:
                 "domain": group.prompt.domain,
                 "tier": group.prompt.tier,
                 "pass_rate": group.pass_rate,
+                "predicted_pass_rate": group.predicted_pass_rate,
                 "num_responses": len(group.responses),
                 "degenerate": group.is_degenerate,
                 "kept": index in kept,

@@ -156,7 +156,11 @@ class Trainer:
         for _ in range(1 + self.config.curriculum.max_redraws):
             with self._timed("draw"):
                 drawn = curriculum.draw(wanted)
+                predicted = curriculum.predict(drawn)
             part = self._respond(drawn, budget=(wanted if groups else batch_size) * self.config.rollout.num_generations)
+            if predicted is not None:
+                for group, rate in zip(part, predicted.tolist(), strict=True):
+                    group.predicted_pass_rate = rate
             with self._timed("select"):
                 curriculum.observe(observe(drawn, part))
                 rows += drawn.tolist()

@@ -104,6 +104,8 @@ class Group:
     prompt_ids: NDArray[np.int32]
     """[P] the prompt's tokens, as the engine saw them."""
     responses: list[Response]
+    predicted_pass_rate: float | None = None
+    """What the curriculum expected before the group was rolled out."""
 
     @property
     def rewards(self) -> NDArray[np.float64]:

@@ -104,6 +104,7 @@ def _print_overview(console: Console, history: History, table: Overview) -> None
         ("curriculum/expansion", "drawn x{:.2f} of what the update needs"),
         ("curriculum/predicted_useful", "{:.0%} of the next groups expected to be useful"),
         ("curriculum/brier", "squared error of the predictions {:.3f}"),
+        ("curriculum/calibration_error", "calibration error {:.3f}"),
         ("curriculum/rolled_out", "{:.0%} of the prompts rolled out"),
     )
     latest = [form.format(history.metrics[name]) for name, form in known if name in history.metrics]

@@ -12,7 +12,7 @@ import pytest
 
 from rlcs.config import CurriculumConfig
 from rlcs.curricula.adaptive import AdaptivePlan
-from rlcs.curricula.simulate import calibration_error, simulate
+from rlcs.curricula.simulate import simulate
 from rlcs.curricula.simulated_learner import SCENARIOS, Learner, scenario_named
 from rlcs.errors import ConfigError
 
@@ -57,12 +57,6 @@ def test_forgetting_and_relapse() -> None:
     for _ in range(3):
         learner.learn(np.arange(64), np.full(64, 2.0), 512)
     assert learner.accuracy == learner.start_accuracy
-
-
-def test_calibration_error_by_hand() -> None:
-    predicted, observed = np.asarray([0.05, 0.05, 0.95, 0.95]), np.asarray([0.0, 0.0, 1.0, 0.5])
-    assert calibration_error(predicted, observed) == pytest.approx((0.1 + 0.4) / 4)
-    assert np.isnan(calibration_error(np.zeros(0), np.zeros(0)))
 
 
 def test_the_order_of_the_curricula() -> None:
