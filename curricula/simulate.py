@@ -21,6 +21,8 @@ from rlcs.curricula.quadrature import Floats
 from rlcs.curricula.simulated_learner import Learner, Rows, Scenario
 from rlcs.errors import ConfigError, RLCSError
 
+ORACLE = "oracle"
+"""The kind that knows every pass rate."""
 _MAX_REDRAWS = 10
 
 
@@ -90,7 +92,7 @@ def simulate(
     """
     config = config or CurriculumConfig()
     learner = Learner(scenario, seed)
-    if kind == "oracle":
+    if kind == ORACLE:
         curriculum: Curriculum = Oracle(learner.table, config, seed)
         curriculum.learner = learner  # type: ignore[attr-defined]
     elif isinstance(kind, str):

@@ -20,7 +20,7 @@ from rlcs.curricula.loading import BUILTIN_CURRICULA, load_curriculum
 from rlcs.curriculum_commands.history import load_history
 from rlcs.curriculum_commands.overview import overview
 from rlcs.curriculum_commands.prompt import explain_prompt
-from rlcs.curriculum_commands.simulation import make_plan, relative, simulate_config
+from rlcs.curriculum_commands.simulation import Entrant, make_plan, relative, simulate_config
 from rlcs.data import load_splits
 from rlcs.errors import CheckpointError, ConfigError, DataError
 from rlcs.runlog import RunLog
@@ -218,7 +218,7 @@ def test_reading_a_run_needs_no_torch_ray_or_vllm(config_file: Path) -> None:
 def test_a_config_is_simulated_with_its_domains_and_sizes(config_file: Path) -> None:
     config = load_config(config_file, ["data.eval_fraction=0"])
     plan = make_plan(config, ["posterior", "uniform"], [], seeds=3)
-    assert plan.kinds == ["uniform", "rlcs", "posterior"]
+    assert [str(entrant) for entrant in plan.entrants] == ["uniform", "rlcs", "posterior"]
     assert (plan.batch_size, plan.group_size, len(plan.seeds)) == (8, 4, 3)
     for scenario in plan.scenarios:
         assert sorted(scenario.domain_names) == sorted(RATES) and scenario.num_prompts == 90
@@ -234,13 +234,38 @@ def test_simulated_curricula_are_compared_with_uniform(
     results = simulate_config(config, [f"{plug_in}:Mine"], ["mostly mastered"], seeds=1, as_json=False)
     text = capsys.readouterr().out
     assert "responses" in text and "calibration" in text and "mostly mastered" in text
-    share = relative(results, "posterior", "rollouts")
+    share = relative(results, Entrant("posterior"), "rollouts")
     assert share is not None and share < 0.8
-    assert relative(results, f"{plug_in}:Mine", "rollouts") == 1
+    assert relative(results, Entrant(f"{plug_in}:Mine"), "rollouts") == 1
     simulate_config(config, [], ["mostly mastered"], seeds=1, as_json=True)
     summary = json.loads(capsys.readouterr().out)["summary"]
     assert [row["kind"] for row in summary] == ["uniform", "posterior"]
     assert summary[1]["rollouts"] == pytest.approx(share)
+
+
+def test_adaptive_rollouts_of_the_config_are_simulated(
+    config_file: Path, capsys: pytest.CaptureFixture[str], run_cli: Callable[..., Any]
+) -> None:
+    settings = ["curriculum.kind=posterior", "train.batch_size=32", "rollout.first_generations=2"]
+    config = load_config(config_file, [*settings, "rollout.max_generations=8", "rollout.adaptive_prompts=0.75"])
+    results = simulate_config(config, ["rlcs", "oracle"], ["mostly mastered"], seeds=1, as_json=True)
+    report = json.loads(capsys.readouterr().out)
+    assert report["adaptive"] == {"prompts": 0.75, "first": 0.5, "most": 2.0}
+    assert [(row["kind"], row["adaptive"]) for row in report["summary"]] == [
+        ("uniform", False), ("posterior", False), ("posterior", True), ("rlcs", False), ("oracle", False)
+    ]  # fmt: skip
+    assert [row["rollouts"] for row in report["results"]] == [result.rollouts for result in results]
+    plain, adaptive = (relative(results, Entrant("posterior", adaptive=on), "rollouts") for on in (False, True))
+    assert adaptive is not None and plain is not None and adaptive < plain < 0.8
+    assert results[2].rollouts == results[2].steps * 32 * 4  # the budget of an iteration is as without
+
+    simulate_config(config, [], ["mostly mastered"], seeds=1, as_json=False)
+    text = " ".join(capsys.readouterr().out.split())
+    assert "posterior, adaptive" in text and "0.75 x 32 prompts an update, 2 responses each first" in text
+    assert "at most 8 a prompt" in text
+
+    refused = run_cli("simulate", config_file, *settings[1:], "curriculum.kind=rlcs")
+    assert refused.code == 2 and "set curriculum.kind=posterior, or rollout.first_generations=0" in refused.stderr
 
 
 PLUG_INS = {
