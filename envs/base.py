@@ -12,7 +12,7 @@ import logging
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rlcs.config import DataConfig, TaskConfig
@@ -23,7 +23,10 @@ from rlcs.types import NUM_TIERS, Prompt
 
 logger = logging.getLogger(__name__)
 
-BUILTIN_ENVS = {"reasoning_gym": "rlcs.envs.reasoning_gym:ReasoningGymEnv"}
+BUILTIN_ENVS = {
+    "reasoning_gym": "rlcs.envs.reasoning_gym:ReasoningGymEnv",
+    "visual": "rlcs.envs.visual.env:VisualEnv",
+}
 
 _PATIENCE = 20
 """A level is exhausted when this many times the wanted prompts have been made without finding enough new ones."""
@@ -87,6 +90,11 @@ def level_tier(level: int, num_levels: int) -> int:
     return round(level * (NUM_TIERS - 1) / (num_levels - 1))
 
 
+def levels_of(env: Environment, task: TaskConfig) -> list[dict[str, Any]]:
+    """The parameters of each level of a configured task: its own levels or the built-in ones, `params` put over each."""
+    return [{**level, **task.params} for level in task.levels or env.levels(task.task)]
+
+
 def build_splits(env: Environment, config: DataConfig, seed: int) -> DataSplits:
     """Training and held-out prompts of every task and level, without overlap.
 
@@ -97,7 +105,7 @@ def build_splits(env: Environment, config: DataConfig, seed: int) -> DataSplits:
     held_out: list[Prompt] = []
     taken: set[str] = set()
     for task in config.tasks:
-        levels = task.levels or env.levels(task.task)
+        levels = levels_of(env, task)
         for level, params in enumerate(levels):
             tier = level_tier(level, len(levels))
             wanted = config.train_per_level + config.eval_per_level
@@ -129,7 +137,7 @@ def build_solutions(
     forbidden = {question_id(prompt) for prompt in held_out}
     solutions: list[tuple[Prompt, WorkedSolution]] = []
     for task in config.tasks:
-        levels = task.levels or env.levels(task.task)
+        levels = levels_of(env, task)
         weights = level_weights or [1.0] * len(levels)
         if len(weights) != len(levels):
             raise ConfigError(
@@ -187,7 +195,7 @@ def _with_system_prompt(prompt: Prompt, system_prompt: str | None) -> Prompt:
     if system_prompt is None:
         return prompt
     messages = [{"role": "system", "content": system_prompt}, *prompt.messages]
-    return Prompt(prompt.id, messages, prompt.answer, prompt.domain, prompt.tier, prompt.metadata)
+    return replace(prompt, messages=messages)
 
 
 def _stream_seed(seed: int, task: TaskConfig, level: int, purpose: str) -> int:

@@ -41,6 +41,7 @@ BUILTIN_REWARDS = {
     "math": "rlcs.rewards.math:Math",
     "multiple_choice": "rlcs.rewards.multiple_choice:MultipleChoice",
     "ocr": "rlcs.rewards.ocr:Ocr",
+    "per_row": "rlcs.rewards.per_row:PerRow",
     "physics": "rlcs.rewards.physics:Physics",
     "reasoning_gym": "rlcs.rewards.reasoning_gym:ReasoningGym",
     "reward_model": "rlcs.rewards.reward_model:RewardModel",

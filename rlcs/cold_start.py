@@ -61,7 +61,12 @@ def _examples(config: Config, env: Environment | None, data: DataSplits) -> list
 
 
 def _prompt_text(messages: list[dict[str, Any]]) -> str:
-    return "\n".join(message["content"] for message in messages if isinstance(message["content"], str))
+    """The text of the messages, that of parts included."""
+    texts = []
+    for message in messages:
+        content = message["content"]
+        texts += [content] if isinstance(content, str) else [part["text"] for part in content if "text" in part]
+    return "\n".join(texts)
 
 
 def _progress_callback(report: Callable[[int, int, float], None]) -> Any:

@@ -94,6 +94,9 @@ class TaskConfig(Section):
     levels: list[dict[str, Any]] = Field(
         default_factory=list, description="Task parameters of each tier, easy to hard; built-in levels if empty."
     )
+    params: dict[str, Any] = Field(
+        default_factory=dict, description="Task parameters put over those of every level, e.g. {size: 112}."
+    )
 
 
 class DataConfig(Section):

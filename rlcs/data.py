@@ -18,7 +18,7 @@ from rlcs.config import OUR_COLUMNS, DataConfig
 from rlcs.data_files import BadRow, RowSource, open_rows
 from rlcs.data_rows import RowProblem, to_prompt, to_solution
 from rlcs.errors import DataError
-from rlcs.types import Prompt
+from rlcs.types import Prompt, content_id
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +111,9 @@ def check_no_overlap(train: list[Prompt], held_out: list[Prompt]) -> None:
 
 
 def question_id(prompt: Prompt) -> str:
-    """A hash of the messages alone: equal for rows that ask the same and differ in the reference answer."""
+    """A hash of what is asked and shown: equal for rows that ask the same and differ in the reference answer."""
+    if prompt.images or prompt.videos:
+        return content_id([prompt.messages], prompt.images, prompt.videos)
     content = json.dumps(prompt.messages, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 

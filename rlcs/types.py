@@ -3,6 +3,7 @@
 | type | is | made by | read by |
 |---|---|---|---|
 | `Prompt` | a question, its reference answer, its domain and offline tier | `rlcs.data`, `rlcs.envs` | everyone |
+| `Image`, `Video` | what a prompt shows, still encoded | `rlcs.data`, `rlcs.envs` | whoever turns prompts into tokens |
 | `Response` | what the policy said: token ids, sampled logprobs, text, why it ended | `rlcs.rollout` | scoring, learner |
 | `Score` | what a response is worth, and why | `rlcs.rewards` | curriculum, learner, run log |
 | `Group` | a prompt and its G responses | `rlcs.rollout` | curriculum, learner, run log |
@@ -15,12 +16,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 Message = dict[str, Any]
 """A chat message: `{"role": ..., "content": text or list of parts}`, as `tokenizer.apply_chat_template` takes it."""
@@ -40,13 +45,52 @@ class FinishReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Image:
+    """A picture as an encoded file (PNG, JPEG, ...), which may be made only when it is needed.
+
+    Two are equal if their digests are. Pickled, it takes a few hundred bytes unless it holds the file itself.
+    """
+
+    digest: str
+    """32 hex digits that stand for the content: the same digest, the same picture."""
+    source: bytes | Callable[[], bytes] = field(repr=False, compare=False)
+    """The encoded file, or a function that gives it, the same bytes each time; it must be possible to pickle it."""
+
+    @classmethod
+    def of(cls, data: bytes) -> Image:
+        """The picture of an encoded file."""
+        return cls(hashlib.sha256(data).hexdigest()[:32], data)
+
+    @property
+    def data(self) -> bytes:
+        """The encoded file; made anew at each access where `source` is a function."""
+        return self.source if isinstance(self.source, bytes) else self.source()
+
+    def open(self) -> PIL.Image.Image:
+        """The picture as RGB, decoded anew at each call. Raises ImageError if it cannot be decoded."""
+        from rlcs.images import decode
+
+        return decode(self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """Frames in the order of time, evenly spaced: frame i is at `i / fps` seconds."""
+
+    frames: tuple[Image, ...]
+    """At least one; all of one size."""
+    fps: float
+    """Frames a second."""
+
+
+@dataclass(frozen=True, slots=True)
 class Prompt:
     """A question put to the policy."""
 
     id: str
     """Stable hash of the content: see `prompt_id`."""
     messages: list[Message]
-    """The conversation so far, in chat format."""
+    """The conversation so far, in chat format; a part `{"type": "image"}` or `{"type": "video"}` for each picture and video."""
     answer: str
     """The reference answer, as text."""
     domain: str = "default"
@@ -55,12 +99,25 @@ class Prompt:
     """Offline difficulty, 0 (very easy) to `NUM_TIERS - 1` (very hard), or None if not graded."""
     metadata: dict[str, Any] = field(default_factory=dict)
     """Any other columns of the row, JSON-like; handed to reward functions by name."""
+    images: tuple[Image, ...] = ()
+    """The pictures, in the order of the parts that stand for them."""
+    videos: tuple[Video, ...] = ()
+    """The videos, in the order of the parts that stand for them."""
 
 
-def prompt_id(messages: list[Message], answer: str) -> str:
-    """The stable id of a prompt: 16 hex digits of the SHA-256 of its messages and reference answer."""
-    content = json.dumps([messages, answer], ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
+def prompt_id(messages: list[Message], answer: str, images: Sequence[Image] = (), videos: Sequence[Video] = ()) -> str:
+    """The stable id of a prompt: 16 hex digits of the SHA-256 of messages, reference answer, pictures and videos."""
+    return content_id([messages, answer], images, videos)
+
+
+def content_id(content: list[Any], images: Sequence[Image] = (), videos: Sequence[Video] = ()) -> str:
+    """16 hex digits of the SHA-256 of JSON-like `content` and of what is shown with it."""
+    if images or videos:
+        shown = [[image.digest for image in images]]
+        shown += [[f"{video.fps:g}", *(frame.digest for frame in video.frames)] for video in videos]
+        content = [*content, shown]
+    text = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,183 @@
+"""The visual environment: five levels a task, pictures that are a function of the seed, worked solutions that score 1."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import pickle  # noqa: TID251 - as Ray sends prompts; no file is read
+import subprocess
+import sys
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from rlcs.config import DataConfig
+from rlcs.data import question_id
+from rlcs.envs.base import build_solutions, build_splits, load_env
+from rlcs.envs.visual.env import TASKS, VisualEnv, load_task
+from rlcs.errors import ConfigError
+from rlcs.response_format import render_response
+from rlcs.rewards.loading import LoadedReward, load_reward
+from rlcs.types import Prompt, prompt_id
+
+ENV = VisualEnv()
+each_task = pytest.mark.parametrize("task", TASKS)
+each_level = pytest.mark.parametrize("level", range(5))
+
+
+def make(task: str, level: int, count: int, seed: int = 0, **params: Any) -> list[Prompt]:
+    chosen = {**ENV.levels(task)[level], **params}
+    return list(itertools.islice(ENV.generate(task, chosen, domain=task, tier=level, seed=seed), count))
+
+
+def files(prompt: Prompt) -> list[bytes]:
+    """The picture files of a prompt."""
+    return [image.data for image in (*prompt.images, *(frame for video in prompt.videos for frame in video.frames))]
+
+
+def data_config(*tasks: str | dict[str, Any], **options: Any) -> DataConfig:
+    named = [{"task": task} if isinstance(task, str) else task for task in tasks]
+    return DataConfig(env="visual", tasks=named, **{"train_per_level": 16, "eval_per_level": 4, **options})
+
+
+@pytest.fixture(scope="module")
+def verifier() -> LoadedReward:
+    return load_reward(ENV.reward)
+
+
+@each_task
+@each_level
+def test_worked_solutions_score_one_and_others_hardly_anything(task: str, level: int, verifier: LoadedReward) -> None:
+    prompts = make(task, level, 30)
+    solutions = [ENV.solve(prompt) for prompt in prompts]
+    assert [verifier.validate(prompt) for prompt in prompts] == [None] * 30
+    right = [render_response(solution.thinking, solution.answer) for solution in solutions]
+    for prompt, score in zip(prompts, verifier.score_batch(prompts, right), strict=True):
+        assert score is not None and score.value == 1.0 and score.correct, (prompt.answer, score)
+    for solution in solutions:
+        assert 0 < len(solution.thinking) <= 60
+    for wrong in ("", "no idea", "-7.25", "[[0, 0, 1, 1]]"):
+        scores = verifier.score_batch(prompts, [render_response("", wrong)] * 30)
+        values = [score.value for score in scores if score is not None]
+        assert len(values) == 30 and sum(values) / 30 < 0.2, wrong
+    # The answer of another prompt is right as often as few answers are possible, not more.
+    shifted = verifier.score_batch(prompts, right[1:] + right[:1])
+    assert sum(score.value for score in shifted if score is not None) / 30 < 0.7
+
+
+@each_task
+@each_level
+def test_pictures_are_what_the_prompt_says(task: str, level: int) -> None:
+    for prompt in make(task, level, 5):
+        (message,) = prompt.messages
+        kinds = Counter(part["type"] for part in message["content"])
+        assert kinds == Counter({"image": len(prompt.images), "video": len(prompt.videos), "text": 1}) - Counter()
+        assert prompt.images or prompt.videos
+        size = {image.open().size for image in prompt.images} | {
+            frame.open().size for video in prompt.videos for frame in video.frames
+        }
+        (found,) = size
+        wanted = ENV.levels(task)[level].get("size", 112)
+        assert found == (wanted, wanted)
+        assert prompt.id == prompt_id(prompt.messages, prompt.answer, prompt.images, prompt.videos)
+
+
+@each_task
+def test_same_seed_gives_the_same_bytes_and_another_gives_others(task: str) -> None:
+    for level in (0, 4):
+        first = make(task, level, 4, seed=1)
+        again = make(task, level, 4, seed=1)
+        assert first == again and [files(p) for p in first] == [files(p) for p in again]
+        assert [files(p) for p in first] != [files(p) for p in make(task, level, 4, seed=2)]
+        for prompt in first:
+            assert files(pickle.loads(pickle.dumps(prompt))) == files(prompt)
+
+
+def test_bytes_are_the_same_in_another_process() -> None:
+    program = (
+        "import hashlib, itertools\nfrom rlcs.envs.visual.env import TASKS, VisualEnv\nenv = VisualEnv()\n"
+        "digest = hashlib.sha256()\n"
+        "for task in TASKS:\n"
+        "    for p in itertools.islice(env.generate(task, env.levels(task)[3], domain='d', tier=3, seed=5), 3):\n"
+        "        for i in (*p.images, *(f for v in p.videos for f in v.frames)):\n"
+        "            digest.update(i.data)\n"
+        "print(digest.hexdigest())"
+    )
+    environments = [{**os.environ, "PYTHONHASHSEED": seed} for seed in ("1", "2")]
+    runs = [
+        subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True).stdout
+        for env in environments
+    ]
+    digest = hashlib.sha256()
+    for task in TASKS:
+        for prompt in make(task, 3, 3, seed=5):
+            for data in files(prompt):
+                digest.update(data)
+    assert runs == [f"{digest.hexdigest()}\n"] * 2
+
+
+@each_task
+def test_different_digests_are_different_pictures(task: str) -> None:
+    # A held-out picture must not come up in training under another digest.
+    for level in (0, 2):
+        seen: dict[bytes, str] = {}
+        for prompt in make(task, level, 100):
+            key = b"".join(files(prompt)) + str(prompt.messages).encode()
+            assert seen.setdefault(key, question_id(prompt)) == question_id(prompt)
+
+
+def test_splits_and_solutions_have_every_task_and_tier_and_do_not_overlap() -> None:
+    config = data_config(*TASKS)
+    splits = build_splits(ENV, config, seed=3)
+    for prompts, count in ((splits.train, 16), (splits.eval, 4)):
+        counts = Counter((prompt.domain, prompt.tier) for prompt in prompts)
+        assert counts == {(task, tier): count for task in TASKS for tier in range(5)}
+    held_out = {question_id(prompt) for prompt in splits.eval}
+    assert not held_out & {question_id(prompt) for prompt in splits.train}
+    solutions = build_solutions(ENV, config, count=200, level_weights=[], held_out=splits.eval, seed=3)
+    assert len(solutions) == 200 and not held_out & {question_id(prompt) for prompt, _ in solutions}
+
+
+def test_parameters_for_all_levels_and_own_levels() -> None:
+    config = data_config({"task": "counting", "params": {"size": 56}}, {"task": "ocr", "levels": [{"kind": "word"}]})
+    prompts = build_splits(load_env("visual"), config, seed=0).train
+    sizes = {(prompt.domain, prompt.images[0].open().size) for prompt in prompts}
+    assert sizes == {("counting", (56, 56)), ("ocr", (112, 112))}
+    assert {prompt.tier for prompt in prompts if prompt.domain == "ocr"} == {2}
+
+
+def test_system_prompt_keeps_the_pictures() -> None:
+    prompts = build_splits(ENV, data_config("ocr", system_prompt="Be brief."), seed=0).train
+    assert all(prompt.messages[0]["role"] == "system" and prompt.images for prompt in prompts)
+
+
+def test_prompt_holds_no_pixels() -> None:
+    for task in TASKS:
+        assert len(pickle.dumps(make(task, 4, 1)[0])) < 16_000
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"sise": 112}, "the visual task 'counting' has no parameter 'sise'; did you mean 'size'?"),
+        ({"size": 9000}, "the visual task 'counting' refuses size 9000: Input should be less than or equal to 1024"),
+        ({"most": 0}, "the visual task 'counting' refuses most 0: "),
+        ({"least": 5, "most": 2}, r"least \(5\) is more than most \(2\)"),
+    ],
+)
+def test_wrong_parameters_are_named(params: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        next(ENV.generate("counting", params, domain="d", tier=0, seed=0))
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_task_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="no task 'countin'; did you mean 'counting'?"):
+        ENV.levels("countin")
+
+
+@each_task
+def test_built_in_levels_are_five(task: str) -> None:
+    assert len(load_task(task).levels) == 5
