@@ -296,6 +296,17 @@ def simulate(
 
 
 @app.command()
+def status(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    watch: Annotated[bool, typer.Option("--watch", help="Stay and show what is new, until the run ends.")] = False,
+) -> None:
+    """Show how a run goes, on one screen."""
+    from rlcs.dashboard.terminal import show_status
+
+    show_status(run, watch=watch)
+
+
+@app.command()
 def doctor() -> None:
     """Print what was found on this machine and what is wrong with it; exit 1 if a run could not start."""
     from rlcs.doctor import main as run_doctor

@@ -606,8 +606,16 @@ class LoggingConfig(Section):
 
     tensorboard: bool = Field(True, description="Write TensorBoard events to the run folder.")
     wandb: bool = Field(False, description="Log to Weights & Biases (the package must be installed).")
-    wandb_project: str = Field("rlcs", description="Weights & Biases project.")
+    wandb_project: str = Field("rlcs", description="Project at Weights & Biases, MLflow and trackio.")
+    mlflow: bool = Field(False, description="Log to MLflow (the package must be installed).")
+    mlflow_tracking_uri: str | None = Field(
+        None, description="Address of the MLflow server; null: a database in the run's folder."
+    )
+    trackio: bool = Field(False, description="Log to trackio (the package must be installed).")
     rollouts_every: int = Field(1, ge=0, description="Write rollouts each so many iterations; 0: never.")
+    token_groups: int = Field(
+        32, ge=0, description="Groups an iteration whose rollouts are written with each token and its log-probability."
+    )
 
 
 class Config(Section):

@@ -226,6 +226,8 @@ class Trainer:
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()
+        if self._runlog is not None and stage != "total":
+            self._runlog.note_stage(stage, self.progress.step + 1)
         try:
             yield
         finally:

@@ -1,0 +1,206 @@
+"""Other people's tools behind one small interface: TensorBoard, Weights & Biases, MLflow, trackio.
+
+Each is optional, and imported only where the configuration asks for it. One that cannot be started is told before the
+run begins; one that fails later is switched off with a warning, since the run's own folder has everything.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlcs.config import LoggingConfig
+from rlcs.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+TABLE_COLUMNS = ("step", "domain", "tier", "prompt", "answer", "response", "reward", "correct", "detail")
+"""Columns of the samples of rollouts that tools with tables get."""
+
+
+class MetricLogger:
+    """A tool that metrics go to. Everything is optional: the default does nothing."""
+
+    name = "logger"
+
+    def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Take the numbers of an iteration, or of an evaluation after it."""
+
+    def log_rollouts(self, step: int, rows: Sequence[Sequence[Any]]) -> None:
+        """Take a sample of an iteration's responses: rows of `TABLE_COLUMNS`."""
+
+    def close(self) -> None:
+        """Send what is buffered."""
+
+
+class LoggerSet(MetricLogger):
+    """The tools of a configuration, called in turn.
+
+    Raises:
+        ConfigError: a tool is not installed or cannot be started.
+    """
+
+    def __init__(self, config: LoggingConfig, run_dir: Path, run_config: Mapping[str, Any]) -> None:
+        self._tools: list[MetricLogger] = []
+        if config.tensorboard:
+            self._tools.append(TensorBoardLogger(run_dir))
+        if config.wandb:
+            self._tools.append(WandbLogger(config, run_dir, run_config))
+        if config.mlflow:
+            self._tools.append(MLflowLogger(config, run_dir, run_config))
+        if config.trackio:
+            self._tools.append(TrackioLogger(config, run_dir, run_config))
+
+    def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._each("log_metrics", step, metrics)
+
+    def log_rollouts(self, step: int, rows: Sequence[Sequence[Any]]) -> None:
+        self._each("log_rollouts", step, rows)
+
+    def close(self) -> None:
+        self._each("close")
+
+    @property
+    def wants_rollouts(self) -> bool:
+        """Whether a tool takes samples of rollouts."""
+        return any(type(tool).log_rollouts is not MetricLogger.log_rollouts for tool in self._tools)
+
+    def _each(self, method: str, *arguments: Any) -> None:
+        for tool in list(self._tools):
+            try:
+                getattr(tool, method)(*arguments)
+            except Exception as error:
+                # Whatever a tool's own client raises: a lost connection must not end a run of days.
+                reason = " ".join(str(error).split())[:300]
+                logger.warning("%s is switched off for the rest of the run: %s", tool.name, reason)
+                self._tools.remove(tool)
+
+
+class TensorBoardLogger(MetricLogger):
+    """Events in the run's folder."""
+
+    name = "TensorBoard"
+
+    def __init__(self, run_dir: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(run_dir / "tensorboard"), flush_secs=5)
+
+    def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class WandbLogger(MetricLogger):
+    """Weights & Biases; a resumed run goes on in the same place."""
+
+    name = "Weights & Biases"
+
+    def __init__(self, config: LoggingConfig, run_dir: Path, run_config: Mapping[str, Any]) -> None:
+        wandb: Any = _imported("wandb", "logging.wandb")
+        self._wandb = wandb
+        try:
+            self._run = wandb.init(
+                project=config.wandb_project,
+                name=run_dir.name,
+                id=_identity(run_dir / "wandb-id.txt"),
+                resume="allow",
+                dir=str(run_dir),
+                config=dict(run_config),
+            )
+        except wandb.errors.Error as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(
+                f"logging.wandb: Weights & Biases cannot be started: {reason} (`wandb login`, or WANDB_MODE=offline)"
+            ) from error
+
+    def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._run.log(dict(metrics), step=step)
+
+    def log_rollouts(self, step: int, rows: Sequence[Sequence[Any]]) -> None:
+        self._run.log({"rollouts": self._wandb.Table(list(TABLE_COLUMNS), [list(row) for row in rows])}, step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+class MLflowLogger(MetricLogger):
+    """MLflow; without a tracking address, in a database in the run's folder."""
+
+    name = "MLflow"
+
+    def __init__(self, config: LoggingConfig, run_dir: Path, run_config: Mapping[str, Any]) -> None:
+        mlflow: Any = _imported("mlflow", "logging.mlflow")
+        self._entities = mlflow.entities
+        uri = config.mlflow_tracking_uri or f"sqlite:///{(run_dir / 'mlflow.db').absolute()}"
+        identity = run_dir / "mlflow-id.txt"
+        try:
+            self._client = mlflow.MlflowClient(tracking_uri=uri)
+            experiment = self._client.get_experiment_by_name(config.wandb_project)
+            number = experiment.experiment_id if experiment else self._client.create_experiment(config.wandb_project)
+            if identity.exists():
+                self._id = identity.read_text(encoding="utf-8").strip()
+            else:
+                self._id = self._client.create_run(number, run_name=run_dir.name).info.run_id
+                identity.write_text(f"{self._id}\n", encoding="utf-8")
+                self._client.log_dict(self._id, dict(run_config), "config.json")
+        except mlflow.exceptions.MlflowException as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"logging.mlflow: MLflow cannot be started at {uri}: {reason}") from error
+
+    def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+        import time
+
+        now = int(time.time() * 1000)
+        values = [self._entities.Metric(name, float(value), now, step) for name, value in metrics.items()]
+        for start in range(0, len(values), 1000):  # the most that a call may hold
+            self._client.log_batch(self._id, metrics=values[start : start + 1000])
+
+    def log_rollouts(self, step: int, rows: Sequence[Sequence[Any]]) -> None:
+        columns = {name: [row[i] for row in rows] for i, name in enumerate(TABLE_COLUMNS)}
+        self._client.log_dict(self._id, columns, f"rollouts/step-{step:06d}.json")
+
+    def close(self) -> None:
+        self._client.set_terminated(self._id)
+
+
+class TrackioLogger(MetricLogger):
+    """trackio, the local one of Hugging Face."""
+
+    name = "trackio"
+
+    def __init__(self, config: LoggingConfig, run_dir: Path, run_config: Mapping[str, Any]) -> None:
+        self._trackio: Any = _imported("trackio", "logging.trackio")
+        self._run = self._trackio.init(
+            project=config.wandb_project, name=run_dir.name, config=dict(run_config), resume="allow", embed=False
+        )
+
+    def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._run.log(dict(metrics), step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+def _imported(package: str, setting: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise ConfigError(
+            f"{setting} is on, but the package {package} is not installed: `pip install {package}`, or turn it off"
+        ) from error
+
+
+def _identity(path: Path) -> str:
+    """The id kept with the run, made at its start."""
+    if not path.exists():
+        path.write_text(f"{secrets.token_hex(8)}\n", encoding="utf-8")
+    return path.read_text(encoding="utf-8").strip()
