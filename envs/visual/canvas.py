@@ -129,7 +129,7 @@ class Canvas:
 
     def shape(self, kind: str, box: Sequence[float], color: Color, *, filled: bool = True) -> None:
         """One of `SHAPES` that fills a box."""
-        line = max(1.5, (box[2] - box[0]) * self.width / 8000)
+        line = max(1.5, (box[2] - box[0]) * self.width / 12000)
         fill, outline = (color, None) if filled else (None, color)
         if kind == "circle":
             self.ellipse(box, fill, outline, line)

@@ -29,8 +29,16 @@ from rlcs.images import encode_png
 from rlcs.types import Image, Prompt, Video, prompt_id
 
 TASKS = {
+    "chart": "chart:Chart",
     "counting": "counting:Counting",
+    "document": "document:Document",
+    "geometry": "geometry:Geometry",
+    "grounding": "grounding:Grounding",
+    "gui": "gui:Gui",
+    "handwriting": "handwriting:Handwriting",
     "ocr": "ocr:Ocr",
+    "spatial": "spatial:Spatial",
+    "video": "video:MovingShapes",
 }
 """Name of a task to module and class in this package."""
 
