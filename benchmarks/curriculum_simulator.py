@@ -21,7 +21,7 @@ import numpy as np
 from rlcs.config import CurriculumConfig
 from rlcs.curricula.adaptive import AdaptivePlan
 from rlcs.curricula.simulate import Simulation, simulate
-from rlcs.curricula.simulated_learner import SCENARIOS, Scenario
+from rlcs.curricula.simulated_learner import ALL_ALIKE, SCENARIOS, Scenario
 
 KINDS = "uniform,dapo,easy_to_hard,rlcs,beta,posterior,posterior+,oracle"
 MEASURES = ("rollouts", "steps", "tokens", "useful", "calibration_error", "brier", "distinct")
@@ -78,7 +78,7 @@ def main() -> None:
     kinds = args.kinds.split(",")
     settings = {key: json.loads(value) for key, value in (item.split("=", 1) for item in args.set)}
     seeds = range(args.first_seed, args.first_seed + args.seeds)
-    scenarios = [s for s in SCENARIOS if args.scenario in s.name]
+    scenarios = [s for s in (*SCENARIOS, ALL_ALIKE) if args.scenario in s.name]
     results: dict[str, dict[str, dict[str, float]]] = {}
     for scenario in scenarios:
         results[scenario.name] = {

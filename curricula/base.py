@@ -204,7 +204,10 @@ class Curriculum(ABC):
         return None
 
     def weights(self, rows: NDArray[np.int64]) -> NDArray[np.float64] | None:
-        """[n] how often `rows` are drawn next, relative to the mean of all prompts: 2 is twice as often; or None."""
+        """[n] how often `rows` are drawn next, relative to the mean of all prompts: 2 is twice as often; or None.
+
+        In a draw of as many prompts as the last one, where that matters.
+        """
         return None
 
     def explain(self, row: int) -> dict[str, float]:

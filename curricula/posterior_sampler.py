@@ -29,9 +29,10 @@ from rlcs.curricula.expansion import Expansion
 from rlcs.curricula.passes import Passes
 from rlcs.curricula.posterior import Estimator, ItemResponse
 from rlcs.curricula.quadrature import Floats, expect, sigmoid
+from rlcs.curricula.recalibration import Recalibration
 from rlcs.curricula.state import PromptState
 from rlcs.curricula.sweep import Sweep
-from rlcs.curricula.tally import count, rate_metrics, share_metrics
+from rlcs.curricula.tally import LABELS, count, rate_metrics, share_metrics
 
 ESTIMATORS: dict[str, type[Estimator]] = {"item_response": ItemResponse, "beta": DiscountedBeta}
 
@@ -49,6 +50,9 @@ class Posterior(Curriculum):
         self._expansion = Expansion(ema=config.ema, maximum=config.max_expansion if config.expansion else 1.0)
         self._sweep = Sweep(table.domains, table.num_domains, seed)
         self._group_size = 8.0  # moving average of what is observed
+        self._worth_factors = Recalibration(table.num_domains)
+        self._useful_factors = Recalibration(table.num_domains)
+        self._last_expansion = 1.0
         self._gap = 0.0  # moving average of predicted - observed pass rate
         self._calibration = Calibration()
         self._rolled_out = 0  # prompts that were rolled out at least once
@@ -62,13 +66,35 @@ class Posterior(Curriculum):
         sizes = self._passes.sizes.astype(np.float64)
         weights = np.zeros(len(sizes))
         live = np.flatnonzero(sizes)
-        means, variances = (x[live] for x in self.estimator.cell_logits())
         if self.config.thompson:
+            means, variances = (x[live] for x in self.estimator.cell_logits())
             weights[live] = expect(lambda p: np.exp((self._worth(p) - 1) / softness), means, variances)
         else:
-            weights[live] = np.exp((expect(self._worth, means, variances) - 1) / softness)
+            weights[live] = np.exp((self._cell_worth(live) - 1) / softness)
         by_domain = (sizes * np.maximum(weights, 1e-300)).reshape(self.table.num_domains, -1)
         return np.asarray(by_domain / by_domain.sum(axis=1, keepdims=True))
+
+    def _cell_worth(self, cells: NDArray[np.int64]) -> Floats:
+        """[n] what members of `cells` teach, as far as expectations of that kind proved right."""
+        means, variances = (x[cells] for x in self.estimator.cell_logits())
+        return self._worth_factors.correct(*self._place(cells), expect(self._worth, means, variances))
+
+    def _place(self, cells: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """[n] domain and [n] label of the members of `cells`, -1 for those that were rolled out before."""
+        domains, within = np.divmod(cells.astype(np.int64), self.estimator.cells_per_domain)
+        return domains, np.where(within < LABELS, within, -1)
+
+    def _cell_useful(self, cells: NDArray[np.int64], sizes: NDArray[np.int64] | float) -> Floats:
+        """[n] chance that responses of members of `cells` are not all alike, `sizes` responses a group."""
+        means, variances = (x[cells] for x in self.estimator.cell_logits())
+        floors = self.estimator.floors[self._place(cells)[0]][:, None]
+        exponent = np.broadcast_to(np.asarray(sizes, dtype=np.float64), cells.shape)[:, None]
+
+        def is_useful(s: Floats) -> Floats:
+            p = floors + (1 - floors) * s
+            return np.asarray(1 - p**exponent - (1 - p) ** exponent)
+
+        return expect(is_useful, means, variances)
 
     def _worth(self, p: Floats) -> Floats:
         """What a prompt with pass rate p (luck aside) teaches, at most 1."""
@@ -90,12 +116,19 @@ class Posterior(Curriculum):
         self._drawn = count(self.table, rows)
         return rows
 
+    def _fill(self, n: float, weights: Floats, sizes: Floats) -> Floats:
+        """[cells] shares of n: of prompts seen before no more than one in `interval` an iteration, if others suffice."""
+        rested = sizes.copy()
+        rested[LABELS:] /= self.config.interval
+        shares = fill(n, weights, rested)
+        return shares + fill(n - shares.sum(), weights, sizes - shares)
+
     def draw_shares(self, n: int) -> Floats:
         """[D, cells + 1] expected draws of each cell in a draw of n <= N, none above its size; last, by exploration."""
         sizes = self._passes.sizes.reshape(self.table.num_domains, -1).astype(np.float64)
         by_domain = fill(n, self.domain_mix, sizes.sum(axis=1))  # [D]
         explored = self.config.exploration * by_domain
-        chosen = [fill(*x) for x in zip(by_domain - explored, self.cell_weights, sizes, strict=True)]
+        chosen = [self._fill(*x) for x in zip(by_domain - explored, self.cell_weights, sizes, strict=True)]
         return np.concatenate([np.stack(chosen), explored[:, None]], axis=1)
 
     def observe(self, observation: Observation) -> None:
@@ -106,6 +139,7 @@ class Posterior(Curriculum):
             return
         self._expansion.observe(observation.degenerate)
         self._score_predictions(observation)
+        self._score_expectations(observation)
         unique, inverse = np.unique(rows, return_inverse=True)
         right = np.bincount(inverse, observation.pass_rates * counts).astype(np.float64)
         self._rolled_out += int((self.state.times[unique] == 0).sum())
@@ -119,6 +153,23 @@ class Posterior(Curriculum):
         self._calibration.observe(predicted, observation.pass_rates)
         self._gap = ema * self._gap + (1 - ema) * float((predicted - observation.pass_rates).mean())
         self._group_size = ema * self._group_size + (1 - ema) * float(observation.counts.mean())
+
+    def _score_expectations(self, observation: Observation) -> None:
+        """Compare what the groups were expected to teach with what they did."""
+        cells, sizes = self._passes.cell_of[observation.rows].astype(np.int64), observation.counts
+        place = self._place(cells)
+        expected, useful = self._cell_useful(cells, sizes), ~observation.degenerate
+        self._useful_factors.observe(*place, expected, useful.astype(np.float64))
+        if self.config.utility == "variance":
+            means, variances = (x[cells] for x in self.estimator.cell_logits())
+            rates, several = observation.pass_rates, sizes > 1
+            # Without bias: of n responses, k right, p(1 - p) is k(n - k) / (n(n - 1)).
+            observed = 4 * rates * (1 - rates) * sizes / np.maximum(sizes - 1, 1)
+            self._worth_factors.observe(
+                *(x[several] for x in place), expect(self._worth, means, variances)[several], observed[several]
+            )
+        else:
+            self._worth_factors = self._useful_factors
 
     def predict(self, rows: NDArray[np.int64]) -> Floats:
         """See `Curriculum.predict`."""
@@ -138,35 +189,42 @@ class Posterior(Curriculum):
         """See `Curriculum.num_prompts`: by the predicted useful share of the next draw if that can be trusted."""
         if not self.config.expansion:
             return batch_size
+        n = self._expansion.num_prompts(batch_size, len(self.table))
         if self.state.step < 5 or abs(self._gap) > 0.1:
-            return self._expansion.num_prompts(batch_size, len(self.table))
-        return self._expansion.num_prompts(batch_size, len(self.table), not_valid=1 - self.predicted_useful)
+            return self._expand(n, batch_size)
+        for _ in range(2):  # a larger draw reaches prompts that promise less
+            n = self._expansion.num_prompts(batch_size, len(self.table), not_valid=1 - self.predicted_useful(n))
+        return self._expand(n, batch_size)
 
-    @property
-    def predicted_useful(self) -> float:
-        """Expected share of groups of the next draw whose responses are not all alike."""
-        size = self._group_size
+    def _expand(self, n: int, batch_size: int) -> int:
+        self._last_expansion = n / batch_size
+        return n
+
+    def predicted_useful(self, n: int) -> float:
+        """Expected share of groups of a draw of n whose responses are not all alike."""
         live = np.flatnonzero(self._passes.sizes)
-        means, variances = (x[live] for x in self.estimator.cell_logits())
-        floors = np.repeat(self.estimator.floors, self.estimator.cells_per_domain)[live][:, None]
+        useful = self._useful_factors.correct(*self._place(live), self._cell_useful(live, self._group_size))
+        return float(self.expected_shares(n).ravel()[live] @ useful)
 
-        def is_useful(s: Floats) -> Floats:
-            p = floors + (1 - floors) * s
-            return np.asarray(1 - p**size - (1 - p) ** size)
-
-        return float(self.expected_shares.ravel()[live] @ expect(is_useful, means, variances))
+    def expected_shares(self, n: int) -> Floats:
+        """[D, cells] share of a draw of n that each cell gets in the mean, exploring draws included; sums to 1."""
+        n = min(n, len(self.table))
+        shares = self.draw_shares(n)
+        sizes = self._passes.sizes.reshape(self.table.num_domains, -1)
+        explored = shares[:, -1:] * sizes / np.maximum(sizes.sum(axis=1, keepdims=True), 1)
+        return np.asarray((shares[:, :-1] + explored) / n)
 
     @property
-    def expected_shares(self) -> Floats:
-        """[D, cells] share of the next draw that each cell gets in the mean, exploring draws included; sums to 1."""
-        sizes = self._passes.sizes.reshape(self.table.num_domains, -1)
-        explored = self.config.exploration * sizes / sizes.sum(axis=1, keepdims=True)
-        return np.asarray(self.domain_mix[:, None] * ((1 - self.config.exploration) * self.cell_weights + explored))
+    def _usual(self) -> int:
+        """Prompts of the last draw, or of a first one."""
+        return int(self._drawn.sum()) or 256
 
     def weights(self, rows: NDArray[np.int64]) -> Floats:
         """See `Curriculum.weights`."""
         cells = self._passes.cell_of[rows]
-        return np.asarray(self.expected_shares.ravel()[cells] / self._passes.sizes[cells] * len(self.table))
+        return np.asarray(
+            self.expected_shares(self._usual).ravel()[cells] / self._passes.sizes[cells] * len(self.table)
+        )
 
     def reasons(self, row: int) -> list[str]:
         """See `Curriculum.reasons`."""
@@ -201,7 +259,7 @@ class Posterior(Curriculum):
             "pass_rate": float(self.estimator.predict(rows)[0]),
             "pass_rate_low": float(low),
             "pass_rate_high": float(high),
-            "worth": float(expect(self._worth, means, variances)[0]),
+            "worth": float(self._cell_worth(np.asarray([cell]))[0]),
             "weight": float(self.weights(rows)[0]),
             "logit_mean": float(means[0]),
             "logit_sd": float(np.sqrt(variances[0])),
@@ -218,8 +276,8 @@ class Posterior(Curriculum):
     def metrics(self) -> dict[str, float]:
         """Quality of the predictions, shares drawn, and pass rates of prompts that were not rolled out yet."""
         metrics = {
-            "curriculum/expansion": self.num_prompts(1000) / 1000,
-            "curriculum/predicted_useful": self.predicted_useful,
+            "curriculum/expansion": self._last_expansion,
+            "curriculum/predicted_useful": self.predicted_useful(self._usual),
             "curriculum/rolled_out": self._rolled_out / len(self.table),
         }
         metrics |= self._calibration.metrics()
@@ -236,6 +294,7 @@ class Posterior(Curriculum):
         parts = (self._passes, self._sweep, self._expansion, self._calibration, self.state, self.estimator)
         for part in parts:
             own |= part.state_dict()
+        own |= self._worth_factors.state_dict("worth") | self._useful_factors.state_dict("useful")
         return super().state_dict() | own
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -249,4 +308,6 @@ class Posterior(Curriculum):
         self._rolled_out = int(state["rolled_out"])
         self._drawn = np.asarray(state["drawn"], dtype=np.int64).copy()
         self._calibration.load_state_dict(state)
+        self._worth_factors.load_state_dict("worth", state)
+        self._useful_factors.load_state_dict("useful", state)
         self._group_size, self._gap = float(state["group_size"]), float(state["gap"])

@@ -44,6 +44,8 @@ class Scenario:
     """Standard deviation of the domains' starting abilities."""
     difficulty_spread: float = 2.6
     """Standard deviation of difficulties within a domain, in logits."""
+    slope: float = 1.0
+    """Typical slope; with 10 a prompt's responses are nearly always all right or all wrong."""
     slope_spread: float = 0.2
     """Standard deviation of the logarithm of the prompts' slopes; samplers take all slopes for 1."""
     skills: int = 1
@@ -87,6 +89,10 @@ SCENARIOS = (
 )
 """Those of the design, and two that no sampler's model describes."""
 
+ALL_ALIKE = Scenario("all alike", slope=10.0)
+"""A policy that answers each prompt nearly always alike, as small ones do that were trained on few tasks: hardly a tenth of
+the groups of a uniform draw are useful."""
+
 
 class Learner:
     """The simulated policy of a scenario."""
@@ -112,7 +118,7 @@ class Learner:
     def _prompts(self, count: int, rng: np.random.Generator) -> tuple[Rows, Rows, Floats, Floats]:
         domains = np.sort(rng.choice(len(self.mix), size=count, p=self.mix))
         skill = rng.integers(self.scenario.skills, size=count)
-        slope = np.exp(self.scenario.slope_spread * rng.standard_normal(count))
+        slope = self.scenario.slope * np.exp(self.scenario.slope_spread * rng.standard_normal(count))
         return domains, skill, slope, self.scenario.difficulty_spread * rng.standard_normal(count)
 
     def _grade(self, rng: np.random.Generator) -> PromptTable:
@@ -182,7 +188,7 @@ class Learner:
 
 def scenario_named(name: str) -> Scenario:
     """A scenario by name. Raises KeyError with the names that there are."""
-    for scenario in SCENARIOS:
+    for scenario in (*SCENARIOS, ALL_ALIKE):
         if scenario.name == name:
             return replace(scenario)
-    raise KeyError(f"no scenario {name!r}; there are {', '.join(s.name for s in SCENARIOS)}")
+    raise KeyError(f"no scenario {name!r}; there are {', '.join(s.name for s in (*SCENARIOS, ALL_ALIKE))}")

@@ -412,6 +412,11 @@ class CurriculumConfig(Section):
     utility_temperature: PositiveFloat = Field(
         0.04, description="posterior: softness of the choice of the prompts worth most; smaller is greedier."
     )
+    interval: float = Field(
+        5.0,
+        ge=1,
+        description="posterior: iterations from one rollout of a prompt to the next, in the mean, if other prompts suffice.",
+    )
     thompson: bool = Field(False, description="posterior: choose by a sampled pass rate, not by the expected worth.")
     guess_rate: dict[str, GuessRate] = Field(
         default_factory=dict,

@@ -28,7 +28,7 @@ from rlcs.curricula.adaptive import AdaptivePlan
 from rlcs.curricula.base import PromptTable
 from rlcs.curricula.loading import load_curriculum
 from rlcs.curricula.simulate import ORACLE, Simulation, simulate
-from rlcs.curricula.simulated_learner import SCENARIOS, Scenario, scenario_named
+from rlcs.curricula.simulated_learner import ALL_ALIKE, SCENARIOS, Scenario, scenario_named
 from rlcs.errors import ConfigError
 
 _FIRST_SEED = 1000
@@ -114,7 +114,7 @@ def simulate_config(
 def make_plan(config: Config, compare: Sequence[str], scenario_names: Sequence[str], seeds: int) -> Plan:
     """What to simulate for a config. Raises ConfigError if a scenario does not exist, or has no such domains."""
     try:
-        scenarios = [scenario_named(name) for name in scenario_names] or list(SCENARIOS)
+        scenarios = [scenario_named(name) for name in scenario_names] or [*SCENARIOS, ALL_ALIKE]
     except KeyError as error:
         raise ConfigError(str(error.args[0])) from error
     domains, source = _domains(config)

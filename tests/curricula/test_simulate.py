@@ -13,7 +13,7 @@ import pytest
 from rlcs.config import CurriculumConfig
 from rlcs.curricula.adaptive import AdaptivePlan
 from rlcs.curricula.simulate import simulate
-from rlcs.curricula.simulated_learner import SCENARIOS, Learner, scenario_named
+from rlcs.curricula.simulated_learner import ALL_ALIKE, SCENARIOS, Learner, scenario_named
 from rlcs.errors import ConfigError
 
 SMALL = replace(scenario_named("base"), num_prompts=4000, gain=0.1)
@@ -73,6 +73,12 @@ def test_posterior_is_calibrated_and_near_the_oracle(scenario: object) -> None:
     assert ours.reached and ours.calibration_error <= 0.05 and ours.useful >= 0.8
     assert ours.rollouts <= 0.7 * uniform.rollouts
     assert ours.rollouts <= 1.4 * oracle.rollouts
+
+
+def test_posterior_finds_what_teaches_where_each_prompt_is_nearly_always_answered_alike() -> None:
+    small = replace(ALL_ALIKE, num_prompts=6000)
+    ours, uniform = (simulate(kind, small, seed=3) for kind in ("posterior", "uniform"))
+    assert ours.reached and ours.rollouts <= 0.4 * uniform.rollouts and ours.useful >= 2 * uniform.useful
 
 
 def test_adaptive_responses_are_level_with_the_oracle() -> None:

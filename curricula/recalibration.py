@@ -1,0 +1,78 @@
+"""What groups turned out to teach, against what was expected of them: factors that correct the expectation.
+
+Beliefs can have the right pass rates and still promise too much. Where a policy answers each prompt always alike, half
+of a domain's prompts are always right and half always wrong: a prompt not rolled out yet has a pass rate of 0.5 as far
+as anyone knows, but hardly ever a group that is not all alike. In a small policy trained on three tasks 46 % of groups
+were expected to be useful and 11 % were; a prompt with some right and some wrong responses kept its promise, those not
+seen yet did not. So expectations are compared with outcomes by *bucket*: the label of prompts that were not rolled out
+yet, and how much is expected of the others, each by domain.
+
+    factor[d, b] = (observed + k domain[d]) / (expected + k),    domain[d] = (observed_d + k all) / (expected_d + k)
+
+with sums over the last groups of the bucket, the domain, and all domains. Without observations every factor is 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlcs.curricula.tally import LABELS
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_EDGES = np.asarray([0.1, 0.25, 0.45, 0.65, 0.85])
+NUM_BUCKETS = LABELS + len(_EDGES) + 1
+_WEIGHT = 4.0
+"""k: the expected sum at which a bucket's own groups weigh as much as its domain's."""
+_MEMORY = 200.0
+"""Groups of a bucket after which older ones are forgotten."""
+
+
+class Recalibration:
+    """Factors by domain and bucket."""
+
+    def __init__(self, num_domains: int) -> None:
+        """All factors 1."""
+        self._observed = np.zeros((num_domains, NUM_BUCKETS))
+        self._expected = np.zeros((num_domains, NUM_BUCKETS))
+
+    def observe(self, domains: Ints, labels: Ints, expected: Floats, observed: Floats) -> None:
+        """Take in groups [n]: what was expected of each, at most 1, and what it turned out to be.
+
+        `labels` [n]: the label of a prompt that was not rolled out before, or -1.
+        """
+        flat = domains * NUM_BUCKETS + self._bucket(labels, expected)
+        size, shape = self._observed.size, self._observed.shape
+        keep = (1 - 1 / _MEMORY) ** np.bincount(flat, minlength=size).reshape(shape)
+        self._observed = keep * self._observed + np.bincount(flat, observed, minlength=size).reshape(shape)
+        self._expected = keep * self._expected + np.bincount(flat, expected, minlength=size).reshape(shape)
+
+    def correct(self, domains: Ints, labels: Ints, expected: Floats) -> Floats:
+        """[n] expectations as they turned out to be meant, at most 1; arguments as of `observe`."""
+        return np.minimum(expected * self.factors[domains, self._bucket(labels, expected)], 1.0)
+
+    @property
+    def factors(self) -> Floats:
+        """[D, buckets] by what an expectation is multiplied: labels first, then the others by what is expected."""
+        overall = (self._observed.sum() + _WEIGHT) / (self._expected.sum() + _WEIGHT)
+        observed, expected = self._observed.sum(axis=1, keepdims=True), self._expected.sum(axis=1, keepdims=True)
+        domain = (observed + _WEIGHT * overall) / (expected + _WEIGHT)
+        return np.asarray((self._observed + _WEIGHT * domain) / (self._expected + _WEIGHT))
+
+    @staticmethod
+    def _bucket(labels: Ints, expected: Floats) -> Ints:
+        return np.where(labels >= 0, labels, LABELS + np.searchsorted(_EDGES, expected))
+
+    def state_dict(self, name: str) -> dict[str, Any]:
+        """Arrays that `load_state_dict` takes, under names that begin with `name`."""
+        return {f"{name}_observed": self._observed.copy(), f"{name}_expected": self._expected.copy()}
+
+    def load_state_dict(self, name: str, state: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        shape = self._observed.shape
+        self._observed = np.asarray(state[f"{name}_observed"], dtype=np.float64).reshape(shape).copy()
+        self._expected = np.asarray(state[f"{name}_expected"], dtype=np.float64).reshape(shape).copy()
