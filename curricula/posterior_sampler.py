@@ -165,9 +165,9 @@ class Posterior(Curriculum):
             rates, several = observation.pass_rates, sizes > 1
             # Without bias: of n responses, k right, p(1 - p) is k(n - k) / (n(n - 1)).
             observed = 4 * rates * (1 - rates) * sizes / np.maximum(sizes - 1, 1)
-            self._worth_factors.observe(
-                *(x[several] for x in place), expect(self._worth, means, variances)[several], observed[several]
-            )
+            domains, labels = place
+            expected = expect(self._worth, means, variances)
+            self._worth_factors.observe(domains[several], labels[several], expected[several], observed[several])
         else:
             self._worth_factors = self._useful_factors
 
