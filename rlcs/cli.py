@@ -296,6 +296,21 @@ def simulate(
 
 
 @app.command()
+def dashboard(
+    runs_dir: Annotated[Path, typer.Argument(help="Folder that holds runs, or one run.")] = Path("runs"),
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; beyond this machine a token is needed.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0: any free one.")] = 7860,
+) -> None:
+    """Show runs in a browser: live plots, the curriculum, prompts, rollouts, rewards."""
+    from rlcs.curriculum_commands.prompt import why_drawn
+    from rlcs.dashboard.server import serve
+
+    serve(runs_dir, host=host, port=port, explain=why_drawn)
+
+
+@app.command()
 def status(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
     watch: Annotated[bool, typer.Option("--watch", help="Stay and show what is new, until the run ends.")] = False,

@@ -14,9 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -26,24 +24,14 @@ from pydantic import (
     model_validator,
 )
 
+from rlcs.config_logging import LoggingConfig as LoggingConfig
+from rlcs.config_section import Section as Section
+
 OUR_COLUMNS = ("prompt", "answer", "domain", "tier", "solution")
 """Columns of a dataset that have a meaning here; `data.columns` says what a dataset calls them."""
 
 HomePath = Annotated[str, AfterValidator(os.path.expanduser)]
 """A path or name; `~` at its start is the home folder."""
-
-
-class Section(BaseModel):
-    """A part of the configuration: unknown keys are refused, values are not changed after loading."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        validate_default=True,
-        protected_namespaces=(),
-        allow_inf_nan=False,
-        ser_json_inf_nan="constants",  # in values of any type, such as the parameters of a task
-    )
 
 
 class TinyConfig(Section):
@@ -604,23 +592,6 @@ class ClusterConfig(Section):
         None, description="CPUs of the local cluster; all of the machine if not given."
     )
     num_gpus: int | None = Field(None, ge=0, description="GPUs of the local cluster; all of the machine if not given.")
-
-
-class LoggingConfig(Section):
-    """Where metrics go besides metrics.jsonl."""
-
-    tensorboard: bool = Field(True, description="Write TensorBoard events to the run folder.")
-    wandb: bool = Field(False, description="Log to Weights & Biases (the package must be installed).")
-    wandb_project: str = Field("rlcs", description="Project at Weights & Biases, MLflow and trackio.")
-    mlflow: bool = Field(False, description="Log to MLflow (the package must be installed).")
-    mlflow_tracking_uri: str | None = Field(
-        None, description="Address of the MLflow server; null: a database in the run's folder."
-    )
-    trackio: bool = Field(False, description="Log to trackio (the package must be installed).")
-    rollouts_every: int = Field(1, ge=0, description="Write rollouts each so many iterations; 0: never.")
-    token_groups: int = Field(
-        32, ge=0, description="Groups an iteration whose rollouts are written with each token and its log-probability."
-    )
 
 
 class Config(Section):

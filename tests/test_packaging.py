@@ -184,7 +184,11 @@ def check_wheel(wheel: Path, tree: Path) -> None:
         sources |= {f"rlcs/{path.relative_to(tree)}" for path in (tree / name).glob("**/*.py")}
     cases = {f"rlcs/{path.relative_to(tree)}" for path in (tree / "rewards" / "cases").glob("*.jsonl")}
     assert cases
-    assert sources | cases <= set(names)
+    dashboard = tree / "rlcs" / "dashboard"
+    shown = [path for folder in ("static", "templates") for path in (dashboard / folder).rglob("*") if path.is_file()]
+    pages = {str(path.relative_to(tree)) for path in shown}
+    assert {"rlcs/dashboard/static/vendor/echarts.min.js", "rlcs/dashboard/templates/base.html"} <= pages
+    assert sources | cases | pages <= set(names)
 
 
 def test_wheel_holds_the_linked_folders_and_only_rlcs_at_the_top(source_tree: Path, tmp_path: Path) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
-from rlcs.curriculum_commands.history import History
+from rlcs.curriculum_commands.history import History, load_history
 from rlcs.runlog import read_prompt_text, shortened
 from rlcs.types import TIER_NAMES
 
@@ -81,6 +82,12 @@ def explain_prompt(history: History, prefix: str) -> PromptReport:
     if curriculum is not None:
         report.sentences += [*_as_of(history, report), *_chance(report), *curriculum.reasons(row)]
     return report
+
+
+def why_drawn(run_dir: Path, prompt_id: str) -> list[str]:
+    """The sentences of the report, for the dashboard. Raises as `load_history` and `explain_prompt` do."""
+    history = load_history(run_dir)
+    return [*history.notes, *explain_prompt(history, prompt_id).sentences]
 
 
 def _text(history: History, row: int, own: np.ndarray[tuple[int], np.dtype[np.int64]]) -> str | None:

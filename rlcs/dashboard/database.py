@@ -1,0 +1,193 @@
+"""The draws and responses of one run, asked with SQL: an in-memory DuckDB that follows the run's Parquet files.
+
+Draws (some 40 bytes a group) are kept in memory and grow with the run. Responses stay in their files; only the columns
+and iterations that a question needs are read. Nothing is written to the run's folder.
+
+Tables: `draws` (step, prompt_id, domain, tier, pass_rate, predicted, num_responses, degenerate, kept) and, once
+`with_prompts` was asked for, `prompts` (row, prompt_id, domain, tier).
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from rlcs.errors import CheckpointError
+from rlcs.runlog import PROMPTS_FILE, StepFile, open_parquet, read_parquet, step_files
+
+MEMORY_LIMIT = "300MB"
+_DRAWS = (
+    "step",
+    "prompt_id",
+    "domain",
+    "tier",
+    "pass_rate",
+    "predicted_pass_rate",
+    "num_responses",
+    "degenerate",
+    "kept",
+)
+
+Rows = list[dict[str, Any]]
+
+
+class Database:
+    """Questions to a run's Parquet files. Safe to use from several threads."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._dir = run_dir
+        self._lock = threading.Lock()
+        self._con = duckdb.connect(config={"threads": 2, "memory_limit": MEMORY_LIMIT})
+        self._damaged: dict[Path, str] = {}
+        self._loaded = 0  # the last iteration whose draws are in the table
+        self._has_prompts = False
+        self._make_tables()
+
+    @property
+    def notes(self) -> list[str]:
+        """Files that cannot be read, in sentences."""
+        return list(self._damaged.values())
+
+    def refresh(self, *, anew: bool) -> None:
+        """Read the draws that came since the last call; all of them with `anew`, after a run went back."""
+        files = step_files(self._dir / "curriculum")
+        if anew or (files and files[-1].last < self._loaded):
+            with self._lock:
+                self._con.execute("DROP TABLE draws")
+                self._loaded = 0
+                self._damaged.clear()
+                self._make_tables()
+        for file in files:
+            if file.last > self._loaded:
+                self._load(file)
+                self._loaded = file.last
+
+    def ask(self, sql: str, *parameters: Any) -> Rows:
+        """The rows of a question as dicts."""
+        cursor = self._con.cursor()
+        try:
+            cursor.execute(sql, list(parameters))
+            names = [column[0] for column in cursor.description or []]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        finally:
+            cursor.close()
+
+    def arrays(self, sql: str, *parameters: Any) -> dict[str, Any]:
+        """The columns of a question as numpy arrays."""
+        cursor = self._con.cursor()
+        try:
+            return dict(cursor.execute(sql, list(parameters)).fetchnumpy())
+        finally:
+            cursor.close()
+
+    def with_prompts(self) -> bool:
+        """Load the table of prompts if that is not done; False where the run kept no list of them."""
+        path = self._dir / "curriculum" / PROMPTS_FILE
+        with self._lock:
+            if self._has_prompts:
+                return True
+            if not path.is_file():
+                return False
+            try:
+                table = read_parquet(path, ["prompt_id", "domain", "tier"])
+            except CheckpointError as error:
+                self._damaged[path] = str(error)
+                return False
+            self._con.register("prompt_list", table)
+            self._con.execute(
+                "CREATE OR REPLACE TABLE prompts AS SELECT row_number() OVER () - 1 AS row, prompt_id,"
+                " domain::VARCHAR AS domain, tier::TINYINT AS tier FROM prompt_list"
+            )
+            self._con.unregister("prompt_list")
+            self._has_prompts = True
+            return True
+
+    def prompt_texts(self, rows: Sequence[int]) -> dict[int, str | None]:
+        """The beginnings of the texts of prompts by their row in the list; only the row groups with them are read."""
+        path = self._dir / "curriculum" / PROMPTS_FILE
+        if not rows or not path.is_file():
+            return {}
+        file = open_parquet(path)
+        found: dict[int, str | None] = {}
+        start = 0
+        for group in range(file.num_row_groups):
+            end = start + file.metadata.row_group(group).num_rows
+            wanted = [row for row in rows if start <= row < end]
+            if wanted:
+                texts = file.read_row_group(group, columns=["prompt"])["prompt"]
+                found |= {row: texts[row - start].as_py() for row in wanted}
+            start = end
+        return found
+
+    def rollout_files(self, first: int = 0, last: int | None = None) -> list[StepFile]:
+        """The files with responses of iterations `first` to `last`."""
+        files = step_files(self._dir / "rollouts")
+        return [file for file in files if file.last >= first and (last is None or file.first <= last)]
+
+    def rollouts(self, columns: str, where: str, parameters: Sequence[Any], files: Sequence[StepFile]) -> Rows:
+        """Columns of the responses in `files` for which a condition holds.
+
+        A file that is gone, because it was compacted meanwhile, or is damaged is left out.
+        """
+        for attempt in range(2):
+            paths = [_literal(file.path) for file in files if file.path not in self._damaged and file.path.exists()]
+            if not paths:
+                return []
+            sql = f"SELECT {columns} FROM read_parquet(?, union_by_name=true) WHERE {where}"  # noqa: S608
+            try:
+                return self.ask(sql, paths, *parameters)
+            except duckdb.Error:
+                if attempt:
+                    raise
+                for file in files:
+                    self._check(file.path)
+        return []
+
+    def has_columns(self, file: StepFile) -> set[str]:
+        """The columns of a file; none where it cannot be read."""
+        try:
+            return set(open_parquet(file.path).schema_arrow.names)
+        except (CheckpointError, FileNotFoundError):
+            return set()
+
+    def _make_tables(self) -> None:
+        self._con.execute(
+            "CREATE TABLE draws (step INTEGER, prompt_id VARCHAR, domain VARCHAR, tier TINYINT, pass_rate FLOAT,"
+            " predicted FLOAT, num_responses INTEGER, degenerate BOOLEAN, kept BOOLEAN)"
+        )
+
+    def _load(self, file: StepFile) -> None:
+        try:
+            table = read_parquet(file.path, list(_DRAWS))
+        except FileNotFoundError:
+            return  # compacted meanwhile; the part is read at the next refresh
+        except CheckpointError as error:
+            self._damaged[file.path] = str(error)
+            return
+        predicted = "predicted_pass_rate" if "predicted_pass_rate" in table.column_names else "NULL"
+        with self._lock:
+            self._con.register("new_draws", table)
+            self._con.execute(
+                "INSERT INTO draws SELECT step, prompt_id, domain, tier, pass_rate, "  # noqa: S608
+                f"{predicted}, num_responses, degenerate, kept FROM new_draws WHERE step > ?",
+                [self._loaded],
+            )
+            self._con.unregister("new_draws")
+
+    def _check(self, path: Path) -> None:
+        try:
+            open_parquet(path)
+        except CheckpointError as error:
+            self._damaged[path] = str(error)
+        except FileNotFoundError:
+            return
+
+
+def _literal(path: Path) -> str:
+    """The path for DuckDB, which would take `*`, `?` and `[` for patterns."""
+    return re.sub(r"([*?\[])", r"[\1]", str(path))

@@ -1,0 +1,92 @@
+"""The page of the system: what is the run doing, on what, with which settings?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from rlcs.dashboard.figures.figure import Figure, line
+from rlcs.dashboard.figures.overview import stage_times
+from rlcs.dashboard.store import Run
+from rlcs.dashboard.terminal import read_json
+from rlcs.runlog import LineReader
+
+_HIDDEN = ("key", "token", "password", "secret")
+
+
+def system_figures(run: Run) -> list[Figure]:
+    """Memory, processors, disk, and the time of the stages."""
+    plots = (
+        (
+            "memory",
+            "Memory in use on the trainer's machine",
+            "GiB",
+            ("system/memory_used_gib", "system/driver_memory_gib"),
+            False,
+        ),
+        ("cpu", "Processors in use", "share", ("system/cpu_share",), True),
+        ("disk", "Disk that is free for the run", "GiB", ("system/disk_free_gib",), False),
+        ("sync", "Time to send the weights to the engines", "seconds", ("time/sync",), False),
+    )
+    names = {"system/memory_used_gib": "whole machine", "system/driver_memory_gib": "trainer's process"}
+    figures = []
+    for figure_id, title, unit, metrics, percent in plots:
+        figure = Figure(figure_id, title, "lines", y_label=unit, zero=True, percent=percent)
+        figure.empty = "Not recorded: an older version wrote this run."
+        for name, colour in zip(metrics, ("main", "second"), strict=False):
+            if name in run.columns:
+                figure.series.append(line(names.get(name, name), run.columns.series(name), colour))
+        figures.append(figure)
+    return [*figures, stage_times(run)]
+
+
+def checkpoints(run: Run) -> list[dict[str, Any]]:
+    """The checkpoints on disk, newest first, with what the manifest says; files are not checked."""
+    found = []
+    for folder in sorted((run.path / "checkpoints").glob("step-*"), reverse=True):
+        state, manifest = read_json(folder / "state.json"), read_json(folder / "manifest.json")
+        size = sum(path.stat().st_size for path in _files(folder))
+        found.append(
+            {
+                "name": folder.name,
+                "step": state.get("step"),
+                "tokens": state.get("generated_tokens"),
+                "megabytes": size / 1e6,
+                "is_whole": bool(manifest.get("sha256")),
+                "written": folder.stat().st_mtime,
+            }
+        )
+    return found
+
+
+def starts(run: Run) -> list[dict[str, Any]]:
+    """What starts.jsonl says of each start, newest first."""
+    path = run.path / "starts.jsonl"
+    return list(reversed(LineReader(path).read_new())) if path.exists() else []
+
+
+def settings(run: Run) -> list[tuple[str, str, bool]]:
+    """Every setting with its value, and whether it is not the default. Values that may be secrets are left out."""
+    if run.config is None:
+        return []
+    return list(_flat(run.config, ""))
+
+
+def _flat(section: BaseModel, prefix: str) -> Iterator[tuple[str, str, bool]]:
+    for name, field in type(section).model_fields.items():
+        value, key = getattr(section, name), f"{prefix}{name}"
+        if isinstance(value, BaseModel):
+            yield from _flat(value, f"{key}.")
+            continue
+        shown = "(not shown)" if name in _HIDDEN else str(value.model_dump() if isinstance(value, BaseModel) else value)
+        default = field.get_default(call_default_factory=True) if not field.is_required() else None
+        yield key, shown, value != default
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            yield path

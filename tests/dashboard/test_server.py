@@ -1,0 +1,224 @@
+"""The dashboard over HTTP: every page, every state of a folder, and who is let in."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from rlcs.dashboard.guard import COOKIE, is_host, is_local, known_hosts
+from rlcs.dashboard.pages import PAGES
+from rlcs.dashboard.server import create_app
+
+from .conftest import HOSTILE, write_steps
+
+MakeRun = Callable[..., Path]
+
+
+def client(folder: Path, **options: Any) -> TestClient:
+    return TestClient(create_app(folder, **options), base_url="http://127.0.0.1")
+
+
+def figures(html: str) -> dict[str, Any]:
+    match = re.search(r'<script type="application/json" id="figures">(.*?)</script>', html, re.S)
+    assert match is not None
+    return {figure["id"]: figure for figure in json.loads(match[1])}
+
+
+class Tags(HTMLParser):
+    """The elements and attributes of a page, as a browser would read them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+        self.attributes: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.append(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+
+@pytest.mark.parametrize("page", [path for path, _ in PAGES])
+def test_every_page_answers_and_escapes_what_the_model_said(make_run: MakeRun, page: str) -> None:
+    run = make_run()
+    with client(run.parent) as site:
+        answer = site.get(f"/runs/first/{page}")
+        assert answer.status_code == 200
+        assert HOSTILE not in answer.text and "<script>window" not in answer.text and "<img src=x" not in answer.text
+        assert answer.headers["content-security-policy"].startswith("default-src 'self'")
+        tags = Tags()
+        tags.feed(answer.text)
+        assert not {name for name in tags.attributes if name == "style" or name.startswith("on")}
+        assert "img" not in tags.names and "b" not in tags.names and tags.names.count("script") <= 3
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+@pytest.mark.parametrize("page", [path for path, _ in PAGES])
+def test_a_run_at_its_very_beginning_has_every_page(make_run: MakeRun, page: str, steps: int) -> None:
+    run = make_run(steps=steps)
+    with client(run.parent) as site:
+        assert site.get(f"/runs/first/{page}").status_code == 200
+
+
+def test_a_page_of_one_prompt_has_its_history_and_asks_why(make_run: MakeRun) -> None:
+    run = make_run()
+    with client(run.parent, explain=lambda folder, name: [f"because of <{name}>"]) as site:
+        listed = site.get("/runs/first/prompts?sort=draws").text
+        (prompt_id, *_) = re.findall(r'href="\?id=(\w+)"', listed)
+        page = site.get(f"/runs/first/prompts?id={prompt_id}&why=1").text
+        assert f"because of &lt;{prompt_id}&gt;" in page
+        assert len(figures(page)["history"]["series"][0]["x"]) >= 1
+        assert site.get("/runs/first/prompts?id=nonsense").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "sort", ["draws", "least_draws", "hardest", "easiest", "unsure", "newest", "surprise", "x; DROP"]
+)
+def test_prompts_are_filtered_and_sorted(make_run: MakeRun, sort: str) -> None:
+    run = make_run()
+    with client(run.parent) as site:
+        text = site.get(f"/runs/first/prompts?sort={sort}&domain=gcd&tier=2&least=0.1&most=0.9").text
+        assert "<td>sums</td>" not in text
+        assert site.get("/runs/first/prompts?state=never").status_code == 200
+        assert site.get("/runs/first/prompts?tier=x&least=nan&most=-4&page=999999").status_code == 200
+
+
+def test_rollouts_are_found_by_text_compared_and_coloured(make_run: MakeRun) -> None:
+    run = make_run()
+    with client(run.parent) as site:
+        hits = site.get("/runs/first/rollouts?text=SO+11&everywhere=1").text
+        assert "responses hold" in hits and "step=11" in hits
+        page = site.get("/runs/first/rollouts?step=3").text
+        assert 'class="forced"' in page and re.search(r'class="p[0-5]"', page)
+        assert 'class="up' in page or 'class="down' in site.get("/runs/first/rollouts?step=3&colour=advantage").text
+        drawn_twice = re.search(r"<option>(\d+)</option>", page)
+        if drawn_twice:
+            group = re.search(r'name="group" value="(\w+)"', page)
+            assert group is not None
+            both = site.get(f"/runs/first/rollouts?step=3&group={group[1]}&with={drawn_twice[1]}").text
+            assert f"Iteration {drawn_twice[1]}" in both
+
+
+def test_what_the_curriculum_page_shows_is_what_was_recorded(make_run: MakeRun) -> None:
+    run = make_run()
+    with client(run.parent) as site:
+        shown = figures(site.get("/runs/first/curriculum?a=4&b=12").text)
+    assert sum(cell[3] for cell in shown["pass_rates"]["extra"]["cells"]) == 12 * 10
+    assert sum(shown["reliability"]["extra"]["counts"]) == 120
+    coverage = {series["name"]: series["y"][-1] for series in shown["coverage"]["series"]}
+    assert sum(coverage.values()) == 40
+    assert shown["migration"]["extra"]["before"] == 4
+    assert sum(link["value"] for link in shown["migration"]["extra"]["links"]) == 40 - coverage["never drawn"]
+    for name in ("tiers", "domains"):
+        for series in shown[name]["series"]:
+            assert sum(series["y"]) == pytest.approx(1)
+
+
+def test_runs_are_compared_and_seeds_grouped(make_run: MakeRun) -> None:
+    make_run("seed-0")
+    run = make_run("seed-1")
+    with client(run.parent) as site:
+        lines = figures(site.get("/compare?run=seed-0&run=seed-1&group=1").text)["reward-mean"]["series"]
+        assert len(lines) == 1 and lines[0]["low"] is not None and lines[0]["name"] == "seed (mean of 2 runs)"
+        assert len(figures(site.get("/compare?run=seed-0&run=seed-1").text)["reward-mean"]["series"]) == 2
+        assert site.get("/compare", follow_redirects=False).status_code == 303
+
+
+def test_bad_folders_get_a_page_and_the_others_still_work(make_run: MakeRun) -> None:
+    run = make_run()
+    runs = run.parent
+    shutil.copytree(run, runs / "newer")
+    (runs / "newer" / "metrics.jsonl").write_text('{"schema": 99, "step": 1}\n')
+    shutil.copytree(run, runs / "torn")
+    (runs / "torn" / "curriculum" / "step-000003.parquet").write_bytes(b"PAR1")
+    (runs / "torn" / "rollouts" / "step-000003.parquet").write_bytes(b"PAR1")
+    with (runs / "torn" / "metrics.jsonl").open("r+") as file:
+        file.write("#")
+    (runs / "nothing").mkdir()
+    with client(runs) as site:
+        index = site.get("/").text
+        assert "upgrade rlcs" in index and "left out: nothing" in index
+        assert "upgrade rlcs" in site.get("/runs/newer/overview").text
+        assert site.get("/runs/nothing/overview").status_code == 404
+        for page, _ in PAGES:
+            assert site.get(f"/runs/torn/{page}?step=3").status_code == 200
+            assert site.get(f"/runs/first/{page}").status_code == 200
+        notes = site.get("/runs/torn/curriculum").text
+        assert "line 1 is damaged" in notes and "step-000003.parquet cannot be read" in notes
+
+
+def test_a_folder_that_is_a_run_itself_is_shown(make_run: MakeRun) -> None:
+    run = make_run()
+    with client(run) as site:
+        assert "/runs/first/overview" in site.get("/").text
+        assert site.get("/runs/first/overview").status_code == 200
+
+
+@pytest.mark.parametrize("name", ["..", "%2e%2e", "..%2f..", "first%2f..%2f..", ".hidden", "%00", "link"])
+def test_no_name_leads_out_of_the_folder(make_run: MakeRun, tmp_path: Path, name: str) -> None:
+    run = make_run()
+    shutil.copytree(run, tmp_path / "outside")
+    (run.parent / "link").symlink_to(tmp_path / "outside")
+    with client(run.parent) as site:
+        assert site.get(f"/runs/{name}/overview").status_code in (404, 405)
+        assert site.get(f"/static/{name}/server.py").status_code == 404
+
+
+def test_only_get_and_known_hosts_pass(tmp_path: Path) -> None:
+    with client(tmp_path) as site:
+        assert site.post("/").status_code == 405
+        assert site.delete("/runs/first/overview").status_code == 405
+        assert site.get("/", headers={"host": "evil.example"}).status_code == 421
+        assert site.get("/", headers={"host": "localhost:7860"}).status_code == 200
+
+
+def test_beyond_this_machine_a_token_opens_the_door_once_and_a_cookie_keeps_it_open(tmp_path: Path) -> None:
+    with client(tmp_path, host="10.0.0.5", token="secret") as site:
+        assert site.get("/").status_code == 401
+        assert site.get("/?token=wrong").status_code == 401
+        assert site.get("/static/page.js").status_code == 401
+        entry = site.get("/?token=secret&x=1", follow_redirects=False)
+        assert entry.status_code == 303 and entry.headers["location"] == "/?x=1"
+        assert "secret" not in entry.headers["set-cookie"]
+        assert (
+            "httponly" in entry.headers["set-cookie"].lower()
+            and "samesite=strict" in entry.headers["set-cookie"].lower()
+        )
+        assert site.get("/").status_code == 200
+        assert (
+            site.get("//evil.example/?token=secret", follow_redirects=False).headers.get("location", "/").count("//")
+            == 0
+        )
+        site.cookies.clear()
+        site.cookies.set(COOKIE, "forged")
+        assert site.get("/").status_code == 401
+
+
+def test_names_of_hosts() -> None:
+    assert is_host("[::1]:80", known_hosts("127.0.0.1"))
+    assert is_host("192.168.0.4:7860", known_hosts("0.0.0.0"))
+    assert not is_host("evil.example", known_hosts("0.0.0.0"))
+    assert not is_host("192.168.0.4", known_hosts("127.0.0.1"))
+    assert is_local("127.0.0.1") and is_local("::1") and is_local("localhost") and not is_local("0.0.0.0")
+
+
+def test_a_new_iteration_is_told_of_and_shown(make_run: MakeRun) -> None:
+    run = make_run()
+    with client(run.parent) as site:
+        assert "iteration 12 of 12" in site.get("/runs/first/overview").text
+        threading.Timer(0.3, write_steps, (run, 13, 13)).start()
+        deadline = time.monotonic() + 20
+        while "iteration 13 of 12" not in site.get("/runs/first/overview").text:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        cells = figures(site.get("/runs/first/curriculum").text)["pass_rates"]["extra"]["cells"]
+        assert sum(cell[3] for cell in cells) == 130
