@@ -505,9 +505,21 @@ class LearnerConfig(Section):
         10, description="Stop after this many optimizer steps in a row with gradients that are not finite."
     )
     gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass.")
-    cpus: float = Field(0, ge=0, description="Ray CPUs the learner reserves (0: it takes turns with the engines).")
-    gpus: float = Field(0, ge=0, description="GPUs the learner takes.")
-    threads: int = Field(0, ge=0, description="Compute threads of the learner; 0: all cores of the machine.")
+    num_ranks: PositiveInt | None = Field(
+        None,
+        description="Data-parallel ranks: processes that share the work of an update, with the result of one; null: one "
+        "for each GPU of learner.gpus, or one.",
+    )
+    parallel: Literal["auto", "ddp", "fsdp"] = Field(
+        "auto",
+        description="Several ranks: a whole copy of the weights on each (ddp), or weights, gradients and optimizer cut "
+        "over them (fsdp); auto: fsdp on GPUs, ddp on CPUs.",
+    )
+    cpus: float = Field(
+        0, ge=0, description="Ray CPUs the learner's ranks reserve in all (0: they take turns with the engines)."
+    )
+    gpus: float = Field(0, ge=0, description="GPUs of the learner in all; more than 1: a rank for each.")
+    threads: int = Field(0, ge=0, description="Compute threads of a rank; 0: all cores, shared with ranks beside it.")
 
     @model_validator(mode="after")
     def _losses_fit(self) -> Self:
@@ -542,6 +554,20 @@ class LearnerConfig(Section):
             raise ValueError(
                 f"learner.importance_sampling_clip_min ({low:g}) must be less than "
                 f"learner.importance_sampling_cap ({high:g})"
+            )
+        return self
+
+    @property
+    def data_parallel_size(self) -> int:
+        """The number of ranks."""
+        return self.num_ranks or max(1, int(self.gpus))
+
+    @model_validator(mode="after")
+    def _ranks_have_a_gpu_each(self) -> Self:
+        ranks = self.data_parallel_size
+        if (ranks > 1 or self.gpus > 1) and self.gpus not in (0, ranks):
+            raise ValueError(
+                f"learner.gpus ({self.gpus:g}) must be learner.num_ranks ({ranks}), a GPU a rank, or 0 for ranks on CPUs"
             )
         return self
 

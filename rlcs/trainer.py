@@ -11,12 +11,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rlcs.actors import get, start_ray, stop_ray
+from rlcs.actors import start_ray, stop_ray
 from rlcs.adaptive import num_prompts, respond_adaptively
 from rlcs.checkpoint import Progress, load_arrays, load_progress, save_checkpoint
 from rlcs.config import Config
@@ -24,16 +23,14 @@ from rlcs.curricula.base import Curriculum, Observation
 from rlcs.data import DataSplits
 from rlcs.evaluation import evaluate
 from rlcs.interrupt import StopRequest
-from rlcs.learner.actor import LearnerActor
 from rlcs.learner.advantages import learning_batch
+from rlcs.learner.group import LearnerGroup
 from rlcs.models import load_tokenizer
 from rlcs.progress import Display
 from rlcs.rollout.fleet import RolloutFleet
 from rlcs.runlog import EvaluationRow, RunLog
 from rlcs.scoring import ScoringFleet, merge_metrics
 from rlcs.types import Group, Prompt
-
-_UPDATE_TIMEOUT_S = 3600.0
 
 Rows = NDArray[np.int64]
 
@@ -68,6 +65,7 @@ class Trainer:
         self._runlog: RunLog | None = None
         self._rollouts: RolloutFleet | None = None
         self._scoring: ScoringFleet | None = None
+        self._learner: LearnerGroup | None = None
 
     def start(self) -> None:
         """Start Ray and the three fleets, and bring them to the state of the checkpoint if there is one."""
@@ -80,14 +78,14 @@ class Trainer:
         self._learner = start_learner(self._policy, config)
         self._scoring = ScoringFleet(config.reward, self._default_reward)
         self._rollouts.start()
-        get(self._learner.ready.remote(), _UPDATE_TIMEOUT_S, "starting the learner")
+        self._learner.start()
         self._runlog = RunLog(self.run_dir, config.logging, config.model_dump(mode="json"))
         self._runlog.write_prompts(self.data.train)
         if self._checkpoint is not None:
             self.progress = load_progress(self._checkpoint)
             self._saved_step = self.progress.step
             self._curriculum.load_state_dict(load_arrays(self._checkpoint / "curriculum"))
-            get(self._learner.load_state.remote(self._checkpoint / "learner"), _UPDATE_TIMEOUT_S, "loading the learner")
+            self._learner.load_state(self._checkpoint / "learner")
             self._runlog.rewind(self.progress.step)
 
     def run(self, stop: StopRequest) -> None:
@@ -113,7 +111,7 @@ class Trainer:
 
     def iterate(self) -> dict[str, float]:
         """One iteration: draw, generate, score, observe, select, learn, sync, write."""
-        assert self._rollouts is not None and self._runlog is not None
+        assert self._rollouts is not None and self._learner is not None and self._runlog is not None
         config, curriculum = self.config, self._curriculum
         self._times.clear()
         with self._timed("total"):
@@ -125,10 +123,9 @@ class Trainer:
                 rewards = np.concatenate([group.rewards for group in learned])
             with self._timed("learn"):
                 sizes = [len(group.responses) for group in learned]
-                update = self._learner.update.remote(batch, group_sizes=sizes, rewards=rewards)
-                learning = get(update, _UPDATE_TIMEOUT_S, "updating the policy")
+                learning = self._learner.update(batch, group_sizes=sizes, rewards=rewards)
             with self._timed("sync"):
-                self._rollouts.sync(self._learner.weights.remote(), version=self.progress.step + 1)
+                self._rollouts.sync(self._learner.weights(), version=self.progress.step + 1)
             with self._timed("write"):
                 self._runlog.write_rollouts(self.progress.step + 1, groups, kept)
         self.progress.step += 1
@@ -202,12 +199,13 @@ class Trainer:
 
     def save(self) -> Path:
         """Write a checkpoint of the current state."""
+        assert self._learner is not None
         folder = save_checkpoint(
             self.run_dir,
             self.progress,
             self._curriculum.state_dict(),
-            write_policy=lambda folder: get(self._learner.save_policy.remote(folder), _UPDATE_TIMEOUT_S, "saving"),
-            write_learner=lambda folder: get(self._learner.save_state.remote(folder), _UPDATE_TIMEOUT_S, "saving"),
+            write_policy=self._learner.save_policy,
+            write_learner=self._learner.save_state,
             keep_last=self.config.train.keep_last,
         )
         self._saved_step = self.progress.step
@@ -234,12 +232,9 @@ class Trainer:
             self._times[stage] += time.perf_counter() - start
 
 
-def start_learner(policy: str, config: Config) -> Any:
-    """The handle of a new learner actor."""
-    import ray
-
-    actor = ray.remote(LearnerActor).options(num_cpus=config.learner.cpus, num_gpus=config.learner.gpus)
-    return actor.remote(
+def start_learner(policy: str, config: Config) -> LearnerGroup:
+    """The ranks of a new learner; `LearnerGroup.start` waits for them."""
+    return LearnerGroup(
         policy,
         config.learner,
         dtype=config.model.dtype,

@@ -11,11 +11,17 @@
 | `attention` | attention over packed tokens |
 | `forward` | log-probabilities and entropies of the learned tokens |
 | `model` | loading the policy, naming its weights |
+| `passes` | which sequences a rank computes, and running models on them |
+| `balance`, `partition` | sequences dealt to ranks by cost |
+| `distributed` | the group of data-parallel ranks: sums over them |
+| `sharding` | weights, gradients and optimizer cut over ranks (FSDP2) |
+| `export` | weights to the engines, the policy to a folder |
 | `schedule` | the learning rate over iterations |
 | `metrics` | sums over learned tokens, and means of them |
 | `state` | weights, optimizer and counters on disk |
 | `learner` | `Learner`: model, optimizer, update |
 | `actor` | `Learner` as a Ray actor |
+| `group` | the learner actors of a run, as one |
 """
 
 from __future__ import annotations

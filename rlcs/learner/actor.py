@@ -1,4 +1,4 @@
-"""The learner as a Ray actor.
+"""The learner as a Ray actor: the only one, or one rank of `rlcs.learner.group.LearnerGroup`.
 
 Weights travel as numpy arrays: see `rlcs.weights`.
 """
@@ -6,7 +6,7 @@ Weights travel as numpy arrays: see `rlcs.weights`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,22 +15,64 @@ from rlcs.config import LearnerConfig
 from rlcs.types import Batch
 from rlcs.weights import to_arrays
 
+if TYPE_CHECKING:
+    from rlcs.learner.learner import Learner
+
 
 class LearnerActor:
     """`rlcs.learner.learner.Learner` behind Ray.
 
-    `ray.remote(LearnerActor).options(...).remote(model_path, config, ...)` starts one.
-    Arguments and methods are the learner's, but `weights` returns numpy arrays.
+    `ray.remote(LearnerActor).options(...).remote(model_path, config, ...)` starts one. Arguments and methods are the
+    learner's, but `weights` returns numpy arrays. With `joins` the policy is loaded by `join`, once all ranks are there.
     """
 
-    def __init__(self, model_path: str, config: LearnerConfig, **options: Any) -> None:
+    def __init__(self, model_path: str, config: LearnerConfig, *, joins: bool = False, **options: Any) -> None:
+        self._arguments = (model_path, config, options)
+        self._store: Any = None
+        self._loaded: Learner | None = None
+        if not joins:
+            self._load(None)
+
+    def node_id(self) -> str:
+        """The machine that this actor runs on, by Ray's name."""
+        import ray
+
+        return str(ray.get_runtime_context().get_node_id())
+
+    def open_store(self) -> tuple[str, int]:
+        """The meeting point of the ranks, kept here: host and a free port. Rank 0's to call, before `join`."""
+        import ray
+
+        from rlcs.learner.distributed import open_store
+
+        self._store = open_store(ray.util.get_node_ip_address())
+        return self._store.host, self._store.port
+
+    def join(self, rank: int, store: tuple[str, int], local_size: int) -> bool:
+        """Join the group of all ranks, `local_size` of them on this machine, and load the policy; True when done."""
+        from rlcs.learner.distributed import connect
+        from rlcs.learner.model import learner_device
+
+        config = self._arguments[1]
+        device = learner_device(config)
+        size = config.data_parallel_size
+        self._load(connect(rank, size, self._store or store, device=device, local_size=local_size))
+        return True
+
+    def _load(self, ranks: Any) -> None:
         from rlcs.learner.learner import Learner
 
-        self._learner = Learner(model_path, config, **options)
+        model_path, config, options = self._arguments
+        self._loaded = Learner(model_path, config, ranks=ranks, **options)
+
+    @property
+    def _learner(self) -> Learner:
+        assert self._loaded is not None, "a rank has no policy before `join`"
+        return self._loaded
 
     def ready(self) -> bool:
         """True, once the policy is loaded."""
-        return True
+        return self._loaded is not None
 
     def update(
         self,

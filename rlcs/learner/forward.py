@@ -20,6 +20,7 @@ from rlcs.errors import ConfigError
 from rlcs.learner import attention
 from rlcs.learner.batching import Family
 from rlcs.learner.packing import pack
+from rlcs.learner.sharding import run
 from rlcs.types import Batch
 
 if TYPE_CHECKING:
@@ -48,21 +49,32 @@ def learned_logprobs(
     """
     if model.config._attn_implementation == attention.NAME:
         packed = pack(batch, families, model.device)
-        hidden = (
-            _base(model)(input_ids=packed.input_ids, position_ids=packed.position_ids, use_cache=False, packed=packed)
-            .last_hidden_state[0]
-            .index_select(0, packed.predictors)
-        )
-        targets, tokens, sequences = packed.targets, packed.token_index, packed.sequence_index
+        inputs = {"input_ids": packed.input_ids, "position_ids": packed.position_ids, "packed": packed}
+        predictors, targets = packed.predictors, packed.targets
+        tokens, sequences = packed.token_index, packed.sequence_index
     else:
-        hidden, targets, tokens, sequences = _padded_hidden(model, batch, families)
-    logprobs, entropies = _head(model, hidden, targets, temperature, entropy)
+        inputs, predictors, targets, tokens, sequences = _padded(batch, families, model.device)
+    logprobs, entropies = run(model, _compute, inputs, predictors, targets, temperature, entropy)
     return logprobs, entropies, tokens, sequences
 
 
-def _padded_hidden(
-    model: PreTrainedModel, batch: Batch, families: Sequence[Family]
-) -> tuple[torch.Tensor, torch.Tensor, NDArray[np.int64], NDArray[np.int64]]:
+def _compute(
+    model: PreTrainedModel,
+    inputs: dict[str, Any],
+    predictors: torch.Tensor,
+    targets: torch.Tensor,
+    temperature: float,
+    entropy: bool,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Log-probabilities [M] of `targets` [M] and entropies from the model's inputs and the places that predict them."""
+    hidden = _base(model)(**inputs, use_cache=False).last_hidden_state.flatten(0, 1)
+    return _head(model, hidden.index_select(0, predictors), targets, temperature, entropy)
+
+
+def _padded(
+    batch: Batch, families: Sequence[Family], device: torch.device
+) -> tuple[dict[str, Any], torch.Tensor, torch.Tensor, NDArray[np.int64], NDArray[np.int64]]:
+    """A row a sequence, filled up to the longest: inputs, predictors [M], targets [M], token and sequence index [M]."""
     import torch
 
     sequences = np.concatenate([family.sequences for family in families])
@@ -78,10 +90,9 @@ def _padded_hidden(
         owners.append(np.full(len(learned), sequence, np.int64))
     index = np.concatenate(tokens)
     # Padding stands on the right, where a causal model never looks: no attention mask, so the fast kernel serves.
-    hidden = _base(model)(input_ids=torch.from_numpy(ids).to(model.device), use_cache=False).last_hidden_state
-    selected = hidden.flatten(0, 1).index_select(0, torch.from_numpy(np.concatenate(predictors)).to(model.device))
-    targets = torch.from_numpy(batch.token_ids[index]).to(model.device)
-    return selected, targets, index, np.concatenate(owners)
+    inputs = {"input_ids": torch.from_numpy(ids).to(device)}
+    targets = torch.from_numpy(batch.token_ids[index]).to(device)
+    return inputs, torch.from_numpy(np.concatenate(predictors)).to(device), targets, index, np.concatenate(owners)
 
 
 def _base(model: PreTrainedModel) -> Any:

@@ -3,12 +3,16 @@
 One call of `update` is one iteration: `num_iterations` passes over the batch, `num_minibatches` optimizer steps a pass,
 each step the exact gradient of the loss of its minibatch, summed over micro-batches. Weights and optimizer are float32;
 with `dtype="bfloat16"` the forward runs under autocast and weights leave as bfloat16.
+
+A `Learner` is one data-parallel rank. All ranks get the same calls with the same batch; `self._ranks`
+(`rlcs.learner.distributed`) sums what they have computed, `self._passes` (`rlcs.learner.passes`) says which sequences are
+a rank's own and runs the models on them, and where the policy is sharded (`rlcs.learner.sharding`) every rank takes part
+in what gathers weights. Whatever decides about a step (gradient norm, random order of minibatches, counters) is the same
+on all ranks.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -21,23 +25,17 @@ from numpy.typing import NDArray
 
 from rlcs.config import LearnerConfig
 from rlcs.errors import RLCSError
-from rlcs.learner import attention
 from rlcs.learner.advantages import assign_advantages
-from rlcs.learner.batching import (
-    Family,
-    learned_counts,
-    learned_sums,
-    micro_batches,
-    minibatches,
-    padded_micro_batches,
-    run_lengths,
-)
+from rlcs.learner.batching import learned_counts, learned_sums, minibatches, run_lengths
 from rlcs.learner.corrections import kl_estimate
-from rlcs.learner.forward import learned_logprobs
+from rlcs.learner.distributed import Ranks
+from rlcs.learner.export import export_weights, save_policy
 from rlcs.learner.losses import policy_loss, sequence_weights
 from rlcs.learner.metrics import TokenMetrics
-from rlcs.learner.model import load_model, named_weights, quiet
+from rlcs.learner.model import learner_device, load_model
+from rlcs.learner.passes import Passes
 from rlcs.learner.schedule import learning_rate
+from rlcs.learner.sharding import is_wanted, shard, whole
 from rlcs.learner.state import load_state, save_state
 from rlcs.types import Batch
 
@@ -71,8 +69,11 @@ class Learner:
         temperature: float = 1.0,
         total_steps: int = 0,
         trust_remote_code: bool = False,
+        ranks: Ranks | None = None,
     ) -> None:
         """Load the policy in `model_path`; it is also the reference where `config.beta` > 0.
+
+        `ranks`: the data-parallel group that this learner is one of; a group of its own if not given.
 
         Raises:
             DataError: no causal language model can be loaded from `model_path`.
@@ -80,27 +81,23 @@ class Learner:
         """
         import torch
 
-        torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
+        self._ranks = ranks or Ranks()
+        torch.set_num_threads(config.threads or max(1, len(os.sched_getaffinity(0)) // self._ranks.local_size))
         torch.manual_seed(seed)
         self.config = config
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = learner_device(config)
         self._dtype = getattr(torch, dtype)
         self._seed = seed
         self._max_completion_length = max_completion_length
-        self._temperature = temperature
         self._total_steps = total_steps
         self._model_path = model_path
         self._trust_remote_code = trust_remote_code
         self._counters = Counters()
 
-        load = {"layout": config.layout, "device": self.device, "trust_remote_code": trust_remote_code}
-        self.model: Any = load_model(model_path, **load)  # type: ignore[arg-type]
-        self._reference: Any = None
-        if config.beta:
-            self._reference = load_model(model_path, **load).requires_grad_(False)  # type: ignore[arg-type]
-        if config.gradient_checkpointing:
-            self.model.gradient_checkpointing_enable({"use_reentrant": False})
-            self.model.train()  # transformers recomputes in training mode only; dropout is off
+        self._sharded = is_wanted(config, self._ranks, self.device)
+        self._passes = Passes(config, self._ranks, self.device, self._dtype, temperature, sharded=self._sharded)
+        self.model: Any = self._load_model()
+        self._reference: Any = self._load_model(frozen=True) if config.beta else None
         decayed = [p for p in self.model.parameters() if p.requires_grad and p.dim() > 1]
         others = [p for p in self.model.parameters() if p.requires_grad and p.dim() <= 1]
         self.optimizer = torch.optim.AdamW(
@@ -113,6 +110,25 @@ class Learner:
             betas=(config.adam_beta1, config.adam_beta2),
             fused=True,
         )
+
+    def _load_model(self, *, frozen: bool = False) -> Any:
+        import torch
+
+        # A policy that is to be sharded passes through the memory of the machine: no GPU has to hold all of it.
+        model: Any = load_model(
+            self._model_path,
+            layout=self.config.layout,
+            device=torch.device("cpu") if self._sharded else self.device,
+            trust_remote_code=self._trust_remote_code,
+        )
+        if frozen:
+            model.requires_grad_(False)
+        elif self.config.gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.train()  # transformers recomputes in training mode only; dropout is off
+        if self._sharded:
+            shard(model, self._ranks, self.device)
+        return model
 
     @property
     def updates(self) -> int:
@@ -153,7 +169,7 @@ class Learner:
         penalised = config.beta > 0 and config.kl_placement == "reward"
         before = None if one_step and not penalised else self.logprobs(batch)
         old = None if one_step else before
-        reference = self._logprobs_of(self._reference, batch) if config.beta else None
+        reference = self._passes.logprobs(self._reference, batch) if config.beta else None
         divergence = {}
         if penalised:
             assert before is not None and reference is not None
@@ -171,6 +187,8 @@ class Learner:
                 losses.append(loss)
                 norms.append(norm)
         self._counters.updates += 1
+        losses = self._ranks.sum(np.array(losses)).tolist()
+        tokens.gather(self._ranks)
         seconds = time.perf_counter() - started
         finite = [norm for norm in norms if np.isfinite(norm)]
         metrics = {
@@ -185,6 +203,7 @@ class Learner:
             "sequences": float(batch.num_sequences),
             "seconds": seconds,
             "tokens_per_second": float(batch.loss_mask.sum()) / seconds,
+            **({"rank_spread": self._passes.take_spread()} if self._ranks.size > 1 else {}),
         }
         return {f"learner/{name}": value for name, value in metrics.items()}
 
@@ -216,14 +235,16 @@ class Learner:
         reference: NDArray[np.float32] | None,
         tokens: TokenMetrics,
     ) -> tuple[float, float]:
-        """One optimizer step on the loss of `sequences`; returns the loss and the norm of its gradient."""
+        """One optimizer step on the loss of `sequences`; returns this rank's part of the loss, and the gradient's norm."""
         import torch
 
         loss = self._accumulate(batch, sequences, old, reference, tokens)
+        if not self._sharded:
+            self._ranks.sum_gradients(self.model.parameters())
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         if not parameters:
             return 0.0, 0.0
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
+        norm = whole(torch.nn.utils.get_total_norm([p.grad for p in parameters]))
         size = float(norm)
         if np.isfinite(size):
             torch.nn.utils.clip_grads_with_norm_(parameters, self.config.max_grad_norm, norm)
@@ -248,7 +269,7 @@ class Learner:
         reference: NDArray[np.float32] | None,
         tokens: TokenMetrics,
     ) -> float:
-        """Add the gradient of the loss of `sequences` to the parameters; returns the loss."""
+        """Add the gradient of this rank's part of the loss of `sequences` to the parameters; returns that part."""
         import torch
 
         config = self.config
@@ -257,23 +278,24 @@ class Learner:
             learned_counts(batch)[sequences], config.loss_type, self._max_completion_length
         )
         total = torch.zeros((), device=self.device)
-        for families in self._micro_batches(batch, sequences):
-            with self._autocast():
-                logprobs, entropies, index, owners = learned_logprobs(
-                    self.model, batch, families, temperature=self._temperature
-                )
+        own = self._passes.own(self.model, batch, sequences)
+        for families in self._passes.micro_batches(self.model, batch, own):
+            if not families:
+                self._passes.idle(self.model).backward()
+                continue
+            logprobs, entropies, index, owners = self._passes.learned_logprobs(self.model, batch, families)
             assert entropies is not None
-            sampled = self._tensor(batch.logprobs[index])
+            sampled = self._passes.tensor(batch.logprobs[index])
             token_loss = policy_loss(
                 logprobs,
-                self._tensor(batch.advantages[index]),
+                self._passes.tensor(batch.advantages[index]),
                 config,
-                old_logprobs=None if old is None else self._tensor(old[index]),
+                old_logprobs=None if old is None else self._passes.tensor(old[index]),
                 sampled_logprobs=sampled,
-                reference_logprobs=None if reference is None else self._tensor(reference[index]),
+                reference_logprobs=None if reference is None else self._passes.tensor(reference[index]),
                 counts=torch.from_numpy(run_lengths(owners)).to(self.device),
             )
-            loss = (token_loss.loss * self._tensor(weights[owners])).sum()
+            loss = (token_loss.loss * self._passes.tensor(weights[owners])).sum()
             loss.backward()
             total += loss.detach()
             tokens.add(token_loss, logprobs.detach(), sampled, entropies)
@@ -281,53 +303,31 @@ class Learner:
 
     def logprobs(self, batch: Batch) -> NDArray[np.float32]:
         """[N] log-probabilities of the learned tokens under the policy as it is, 0 where `loss_mask` is False."""
-        return self._logprobs_of(self.model, batch)
-
-    def _logprobs_of(self, model: Any, batch: Batch) -> NDArray[np.float32]:
-        import torch
-
-        result = np.zeros(len(batch.token_ids), np.float32)
-        with torch.no_grad(), self._autocast():
-            for families in self._micro_batches(batch, np.arange(batch.num_sequences)):
-                logprobs, _, index, _ = learned_logprobs(
-                    model, batch, families, temperature=self._temperature, entropy=False
-                )
-                result[index] = logprobs.float().cpu().numpy()
-        return result
+        return self._passes.logprobs(self.model, batch)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The policy's weights on the CPU, in the run's dtype, under Hugging Face names, tied weights once.
 
         In float32 on a CPU these are views of the live weights: the next update changes them. Copy what must stay.
+        Ranks other than the first get nothing.
         """
-        return {
-            name: value.to("cpu", self._dtype if value.is_floating_point() else value.dtype)
-            for name, value in named_weights(self.model).items()
-        }
+        return export_weights(self.model, self._dtype, keep=self._ranks.is_first)
 
     def save_policy(self, folder: Path) -> None:
         """Write the policy and its tokenizer as an ordinary Hugging Face folder, in the run's dtype."""
-        from transformers import AutoTokenizer
-
-        folder.mkdir(parents=True, exist_ok=True)
-        state = {
-            name: value.to(self._dtype) if value.is_floating_point() else value
-            for name, value in self.model.state_dict().items()
-        }
-        with quiet():
-            self.model.save_pretrained(folder, state_dict=state)
-        # save_pretrained writes down the type of the live weights, not of those that it was given.
-        path = folder / "config.json"
-        config = json.loads(path.read_text(encoding="utf-8"))
-        config["dtype"] = str(self._dtype).removeprefix("torch.")
-        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        AutoTokenizer.from_pretrained(self._model_path, trust_remote_code=self._trust_remote_code).save_pretrained(
-            folder
+        save_policy(
+            self.model,
+            folder,
+            self._dtype,
+            self._model_path,
+            trust_remote_code=self._trust_remote_code,
+            write=self._ranks.is_first,
         )
 
     def save_state(self, folder: Path) -> None:
         """Write what `load_state` needs to go on bit by bit: float32 weights, optimizer moments, counters."""
-        save_state(folder, self.model, self.optimizer, asdict(self._counters))
+        counters = asdict(self._counters)
+        save_state(folder, self.model, self.optimizer, counters, write=self._ranks.is_first)
 
     def load_state(self, folder: Path) -> None:
         """Go on from what `save_state` wrote.
@@ -336,19 +336,3 @@ class Learner:
             CheckpointError: a file is missing or damaged, or is of another model or version.
         """
         self._counters = Counters(**load_state(folder, self.model, self.optimizer))
-
-    def _micro_batches(self, batch: Batch, sequences: NDArray[np.int64]) -> Sequence[Sequence[Family]]:
-        split = micro_batches if self.model.config._attn_implementation == attention.NAME else padded_micro_batches
-        return split(batch, sequences, self.config.tokens_per_micro_batch)
-
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        import torch
-
-        if self._dtype == torch.float32:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=self._dtype)
-
-    def _tensor(self, values: NDArray[np.float32]) -> torch.Tensor:
-        import torch
-
-        return torch.from_numpy(values).to(self.device, non_blocking=True)

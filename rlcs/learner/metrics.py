@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from rlcs.learner.distributed import Ranks
+
 if TYPE_CHECKING:
     import torch
 
     from rlcs.learner.losses import TokenLoss
+
+
+NUM_SUMS = 10
+"""Sums that are collected, the number of tokens first."""
 
 
 class TokenMetrics:
@@ -51,6 +59,20 @@ class TokenMetrics:
         self._sums = sums if self._sums is None else self._sums + sums
         largest = gap.max()
         self._largest_gap = largest if self._largest_gap is None else torch.maximum(self._largest_gap, largest)
+
+    def gather(self, ranks: Ranks) -> None:
+        """Add what the other ranks have collected; all of them must call it."""
+        import torch
+
+        if ranks.size == 1:
+            return
+        sums = np.zeros(NUM_SUMS) if self._sums is None else self._sums.cpu().numpy()
+        largest = -1.0 if self._largest_gap is None else float(self._largest_gap)
+        tops = ranks.max(np.array([largest, float(self._masked)]))
+        sums = ranks.sum(sums)
+        self._masked = bool(tops[1])
+        if sums[0]:
+            self._sums, self._largest_gap = torch.from_numpy(sums), torch.tensor(tops[0])
 
     def means(self) -> dict[str, float]:
         """Means over the tokens, named without a prefix; empty if there were none."""

@@ -7,9 +7,11 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
+from rlcs.config import LearnerConfig
 from rlcs.errors import ConfigError, DataError
 from rlcs.learner import attention
 from rlcs.learner.forward import check_head
+from rlcs.learner.sharding import is_sharded, whole
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +21,14 @@ logger = logging.getLogger(__name__)
 
 UNSUPPORTED = ("attn_logit_softcapping",)
 """Settings of models that change attention in a way that the attention used here does not compute."""
+
+
+def learner_device(config: LearnerConfig) -> torch.device:
+    """The GPU that this process sees, else the CPU; also the CPU for several ranks that have no GPU to themselves."""
+    import torch
+
+    shared = config.data_parallel_size > 1 and not config.gpus
+    return torch.device("cuda" if torch.cuda.is_available() and not shared else "cpu")
 
 
 def load_model(
@@ -74,15 +84,26 @@ def quiet() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def named_weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """Weights and persistent buffers under the names of a Hugging Face folder, tied weights once, not copied."""
+def named_weights(
+    model: PreTrainedModel, *, dtype: torch.dtype | None = None, keep: bool = True
+) -> dict[str, torch.Tensor]:
+    """Weights and persistent buffers under the names of a Hugging Face folder, tied weights once.
+
+    They are not copied, but for sharded ones: those are gathered one after the other and put on the CPU, as `dtype` if
+    given. All ranks must then call it; where `keep` is False nothing is kept, and the result is empty.
+    """
     from transformers.core_model_loading import revert_weight_conversion
 
-    seen: dict[int, str] = {}
+    seen: set[int] = set()
     weights = {}
-    for name, value in model.state_dict().items():
-        if value.data_ptr() in seen and value.numel():
+    for name, value in model.state_dict(keep_vars=True).items():
+        plain = not is_sharded(value)
+        # A sharded weight has no address of its own; tied ones are one object.
+        identity = value.data_ptr() if plain and value.numel() else id(value)
+        if identity in seen:
             continue
-        seen[value.data_ptr()] = name
-        weights[name] = value.detach()
-    return dict(revert_weight_conversion(model, weights))
+        seen.add(identity)
+        full = whole(value.detach())
+        if keep:
+            weights[name] = full if plain else full.to("cpu", dtype if full.is_floating_point() else None)
+    return dict(revert_weight_conversion(model, weights)) if keep else {}

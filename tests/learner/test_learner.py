@@ -75,7 +75,7 @@ def test_many_micro_batches_equal_one(policy_folder: Path, make_random_batch: Ma
     whole = gradients(make_learner(policy_folder, loss_type=loss_type), batch)
     for budget in (40, 150):
         parts = make_learner(policy_folder, loss_type=loss_type, tokens_per_micro_batch=budget)
-        assert len(parts._micro_batches(batch, np.arange(batch.num_sequences))) > 1
+        assert len(parts._passes.micro_batches(parts.model, batch, np.arange(batch.num_sequences))) > 1
         assert_close(whole, gradients(parts, batch))
 
 

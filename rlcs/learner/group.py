@@ -1,0 +1,189 @@
+"""The learner actors of a run as one learner: each call goes to every rank, and comes back as one answer or one error.
+
+The batch is put into Ray's object store once and every rank reads it there. Of one rank the group is a thin wrapper: the
+same actor, the same calls, no process group.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+
+from rlcs.actors import get
+from rlcs.config import LearnerConfig
+from rlcs.errors import EngineError, RLCSError
+from rlcs.learner.actor import LearnerActor
+from rlcs.types import Batch
+
+TIMEOUT_S = 3600.0
+"""Deadline of one call: an update with all its passes, or a checkpoint of a large policy."""
+GRACE_S = 10.0
+"""How long the other ranks may take to say what is wrong, once one has failed."""
+
+
+class LearnerGroup:
+    """`learner.data_parallel_size` ranks; `start` must be called before anything else.
+
+    `submit` and `wait` are the general form of a call: `submit("update", batch)` starts a method of `LearnerActor` on all
+    ranks, `wait` takes rank 0's answer. All ranks must get the same calls in the same order.
+    """
+
+    def __init__(
+        self,
+        model_path: str,
+        config: LearnerConfig,
+        *,
+        options: Sequence[dict[str, Any]] | None = None,
+        **learner: Any,
+    ) -> None:
+        """Start the actors.
+
+        `options`: Ray's options of each rank, such as a place in a placement group; equal shares of `learner.cpus` and
+        `learner.gpus` if not given. The other arguments are those of `rlcs.learner.learner.Learner`.
+        """
+        self.size = config.data_parallel_size
+        if options is None:
+            share = {"num_cpus": config.cpus / self.size, "num_gpus": config.gpus / self.size}
+            options = [share] * self.size
+        if len(options) != self.size:
+            raise ValueError(f"options of {len(options)} actors for {self.size} ranks")
+        actor = ray.remote(LearnerActor)
+        self.actors: list[Any] = [
+            actor.options(**option).remote(model_path, config, joins=self.size > 1, **learner) for option in options
+        ]
+
+    def start(self) -> None:
+        """Wait until every rank has its policy.
+
+        Raises:
+            EngineError: a rank died, or was not given its place in time.
+            DataError, ConfigError: the policy cannot be loaded, or not be learned by this learner.
+        """
+        doing = "starting the learner"
+        if self.size > 1:
+            nodes = self._wait_all([actor.node_id.remote() for actor in self.actors], doing)
+            (store,) = self._wait_all([self.actors[0].open_store.remote()], doing)
+            local = Counter(nodes)
+            calls = [
+                actor.join.remote(rank, store, local[node])
+                for rank, (actor, node) in enumerate(zip(self.actors, nodes, strict=True))
+            ]
+            self._wait_all(calls, doing)
+        self.wait(self.submit("ready"), doing)
+
+    def submit(self, method: str, *arguments: Any, **options: Any) -> list[Any]:
+        """Start a method of `LearnerActor` on all ranks; Ray references to their answers, rank 0's first.
+
+        Large arguments that all ranks shall share are Ray references (`ray.put`).
+        """
+        return [getattr(actor, method).remote(*arguments, **options) for actor in self.actors]
+
+    def wait(self, calls: Sequence[Any], doing: str, timeout_s: float = TIMEOUT_S) -> Any:
+        """Rank 0's answer, once all ranks have one. `doing` is for messages: "updating the policy".
+
+        Raises:
+            RLCSError: the one that a rank raised.
+            EngineError: a rank died, raised another error, or did not answer in time. Several ranks are then ended: they
+                would wait for that one.
+        """
+        return self._wait_all(calls, doing, timeout_s)[0]
+
+    def update(
+        self,
+        batch: Batch,
+        *,
+        group_sizes: Sequence[int] | None = None,
+        rewards: NDArray[np.floating] | None = None,
+    ) -> dict[str, float]:
+        """See `Learner.update`; the metrics are those of all ranks together."""
+        shared = ray.put(batch)
+        return dict(self.wait(self.submit("update", shared, None, group_sizes, rewards), "updating the policy"))
+
+    def logprobs(self, batch: Batch) -> NDArray[np.float32]:
+        """See `Learner.logprobs`."""
+        answer: NDArray[np.float32] = self.wait(self.submit("logprobs", ray.put(batch)), "computing log-probabilities")
+        return answer
+
+    def weights(self) -> Any:
+        """A Ray reference to the policy's weights, see `LearnerActor.weights`.
+
+        Every rank takes part, since each may hold a piece of them; the others are waited for, rank 0 is not.
+        """
+        calls = self.submit("weights")
+        self._wait_all(calls, "gathering the weights", skip_first=True)
+        return calls[0]
+
+    def save_policy(self, folder: Path) -> None:
+        """See `Learner.save_policy`; rank 0 writes."""
+        self.wait(self.submit("save_policy", folder), "saving the policy")
+
+    def save_state(self, folder: Path) -> None:
+        """See `Learner.save_state`; rank 0 writes, and any number of ranks can load it."""
+        self.wait(self.submit("save_state", folder), "saving the learner")
+
+    def load_state(self, folder: Path) -> None:
+        """See `Learner.load_state`; every rank reads."""
+        self.wait(self.submit("load_state", folder), "loading the learner")
+
+    def close(self) -> None:
+        """End the ranks' processes."""
+        for actor in self.actors:
+            ray.kill(actor)
+
+    def _wait_all(
+        self, calls: Sequence[Any], doing: str, timeout_s: float = TIMEOUT_S, *, skip_first: bool = False
+    ) -> list[Any]:
+        """The answers of all ranks. Looks at each as it comes: the others may wait for one that has failed."""
+        deadline = time.monotonic() + timeout_s
+        pending = list(calls[skip_first:])
+        failures: dict[int, BaseException] = {}
+        while pending and time.monotonic() < deadline:
+            done, pending = ray.wait(pending, timeout=max(0.0, deadline - time.monotonic()))
+            for call in done:
+                error = _failure(call, doing)
+                if error is not None:
+                    failures[list(calls).index(call)] = error
+                    deadline = min(deadline, time.monotonic() + GRACE_S)
+        if not failures and not pending:
+            return list(ray.get(list(calls[skip_first:])))
+        if self.size > 1:
+            self.close()
+        raise self._explained(failures, doing, timeout_s)
+
+    def _explained(self, failures: dict[int, BaseException], doing: str, timeout_s: float) -> RLCSError:
+        """The one error to show: what RLCS raised itself, else a rank's death, else the first to fail.
+
+        Where a rank dies the others fail too, since their connections break.
+        """
+        if not failures:
+            return EngineError(f"no answer within {timeout_s:g} s while {doing}: the learner hangs")
+        own = [error for error in failures.values() if isinstance(error, RLCSError)]
+        deaths = [error for error in own if isinstance(error, EngineError)]
+        told = [error for error in own if not isinstance(error, EngineError)]
+        if told:
+            return told[0]
+        rank, error = next((r, e) for r, e in failures.items() if not deaths or e is deaths[0])
+        who = f"rank {rank} of {self.size} of the learner" if self.size > 1 else "the learner"
+        text = " ".join(str(error).split())[:500]
+        return EngineError(f"{who} failed while {doing}: {type(error).__name__}: {text}")
+
+
+def _failure(call: Any, doing: str) -> BaseException | None:
+    """What went wrong with a call that is done; None where nothing did."""
+    from ray.exceptions import RayTaskError
+
+    try:
+        get(call, None, doing)
+    except RayTaskError as error:
+        cause: BaseException = error.cause or error
+        return cause
+    except RLCSError as error:
+        return error
+    return None
