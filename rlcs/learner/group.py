@@ -172,7 +172,9 @@ class LearnerGroup:
         rank, error = next((r, e) for r, e in failures.items() if not deaths or e is deaths[0])
         who = f"rank {rank} of {self.size} of the learner" if self.size > 1 else "the learner"
         text = " ".join(str(error).split())[:500]
-        return EngineError(f"{who} failed while {doing}: {type(error).__name__}: {text}")
+        if not isinstance(error, RLCSError):
+            text = f"{type(error).__name__}: {text}"
+        return EngineError(f"{who} failed while {doing}: {text}")
 
 
 def _failure(call: Any, doing: str) -> BaseException | None:
