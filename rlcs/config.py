@@ -421,6 +421,13 @@ class CurriculumConfig(Section):
     max_redraws: int = Field(3, ge=0, description="dapo: redraws an iteration where groups without a signal came up.")
 
 
+CRITIC_FIELDS = (
+    "gamma", "lam", "whiten_advantages", "critic", "critic_path", "critic_learning_rate", "critic_warmup",
+    "cliprange_value", "vf_coef",
+)  # fmt: skip
+"""Settings of `learner` that only `advantage_estimator: gae` reads."""
+
+
 class LearnerConfig(Section):
     """The update: GRPO with AdamW."""
 
@@ -430,10 +437,10 @@ class LearnerConfig(Section):
     adam_beta1: float = Field(0.9, ge=0, lt=1, description="AdamW beta1.")
     adam_beta2: float = Field(0.999, ge=0, lt=1, description="AdamW beta2.")
     max_grad_norm: PositiveFloat = Field(1.0, description="Gradient norm is clipped to this.")
-    advantage_estimator: Literal["grpo", "rloo", "reinforce_plus_plus", "reinforce_plus_plus_baseline"] = Field(
+    advantage_estimator: Literal["grpo", "rloo", "reinforce_plus_plus", "reinforce_plus_plus_baseline", "gae"] = Field(
         "grpo",
         description="Baseline of a reward: mean of its group (grpo), of the group's others (rloo), of the batch "
-        "(reinforce_plus_plus), or of its group, then of the batch (reinforce_plus_plus_baseline).",
+        "(reinforce_plus_plus), of its group, then of the batch (reinforce_plus_plus_baseline), or PPO's critic (gae).",
     )
     loss_type: Literal["grpo", "dapo", "bnpo", "dr_grpo", "luspo", "cispo", "sapo", "vespo"] = Field(
         "grpo",
@@ -450,6 +457,31 @@ class LearnerConfig(Section):
     normalize_advantages: bool = Field(
         False, description="rloo: subtract the batch's mean from advantages and divide by its standard deviation."
     )
+    gamma: float = Field(1.0, ge=0, le=1, description="gae: discount of a reward for each token it comes later.")
+    lam: float = Field(
+        0.95, ge=0, le=1, description="gae: lambda; 1 trusts rewards alone, 0 the critic's next value alone."
+    )
+    whiten_advantages: bool = Field(
+        True, description="gae: subtract the mean from the batch's advantages and divide by their standard deviation."
+    )
+    critic: Literal["own", "shared"] = Field(
+        "own", description="gae: a second model gives the values, or a head on the policy's trunk."
+    )
+    critic_path: HomePath | None = Field(
+        None,
+        description="gae: folder or hub name of the own critic's first weights, a causal language model, a reward model "
+        "or a value model with the policy's tokenizer; the policy if null.",
+    )
+    critic_learning_rate: PositiveFloat = Field(
+        1e-5, description="gae: learning rate of the own critic, or of the head on a shared trunk."
+    )
+    critic_warmup: int = Field(
+        0, ge=0, description="gae: first iterations in which only the critic learns (only its head if shared)."
+    )
+    cliprange_value: PositiveFloat | None = Field(
+        0.2, description="gae: values are clipped to this distance from those before the update; not if null."
+    )
+    vf_coef: PositiveFloat = Field(0.1, description="gae: weight of the value loss where the trunk is shared.")
     epsilon: float = Field(0.2, gt=0, lt=1, description="Lower clip range of the probability ratio.")
     epsilon_high: float = Field(
         0.28, gt=0, description="Upper clip range (clip-higher); cispo: the largest weight itself, such as 5."
@@ -572,6 +604,33 @@ class LearnerConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _critic_fits(self) -> Self:
+        if self.advantage_estimator != "gae":
+            for name in CRITIC_FIELDS:
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(
+                        f"learner.{name} belongs to PPO and has no effect with learner.advantage_estimator "
+                        f"{self.advantage_estimator}: set that to gae, or leave {name} out"
+                    )
+            return self
+        if self.importance_sampling_level == "sequence" or self.loss_type == "vespo":
+            what = "loss_type vespo" if self.loss_type == "vespo" else "importance_sampling_level sequence"
+            raise ValueError(
+                f"learner.advantage_estimator gae gives every token an advantage of its own, learner.{what} wants one a "
+                "response: leave out one of them"
+            )
+        if self.critic == "shared" and self.critic_path is not None:
+            raise ValueError(
+                "learner.critic_path is of a critic with a trunk of its own: leave it out, or set learner.critic to own"
+            )
+        if self.critic == "own" and self.vf_coef != type(self).model_fields["vf_coef"].default:
+            raise ValueError(
+                "learner.vf_coef weighs the value loss on a shared trunk; a critic of its own has "
+                "learner.critic_learning_rate: leave it out, or set learner.critic to shared"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _kl_has_a_gradient(self) -> Self:
         if not self.beta or self.kl_placement == "reward":
             return self
@@ -652,6 +711,11 @@ class Config(Section):
             raise ValueError(
                 f"train.batch_size ({self.train.batch_size}) must be divisible by "
                 f"learner.num_minibatches ({self.learner.num_minibatches})"
+            )
+        if self.learner.critic_warmup >= self.train.steps:
+            raise ValueError(
+                f"learner.critic_warmup ({self.learner.critic_warmup}) must be less than train.steps "
+                f"({self.train.steps}), or the policy never learns"
             )
         if self.model.init == "tiny":
             longest = self.rollout.max_prompt_length + self.rollout.max_completion_length

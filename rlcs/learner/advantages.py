@@ -8,8 +8,8 @@
 | `reinforce_plus_plus_baseline` | reward less the mean of its group, then normalised over the batch's learned tokens |
 
 The standard deviation is TRL's: Bessel's correction, `STD_EPSILON` added. GRPO's is over the group or over the whole
-batch (arXiv 2508.08221), or not applied (Dr. GRPO, arXiv 2503.20783). Advantages of tokens, for a policy with a critic,
-are in `rlcs.learner.gae`.
+batch (arXiv 2508.08221), or not applied (Dr. GRPO, arXiv 2503.20783). Advantages of tokens, for a policy with a critic
+(`gae`), are in `rlcs.learner.token_advantages`; a batch made here has none then.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def assign_advantages(
         raise ValueError(
             f"{len(rewards)} rewards and groups of {sum(group_sizes)} responses for {batch.num_sequences} sequences"
         )
-    if not batch.num_sequences:
+    if not batch.num_sequences or config.advantage_estimator == "gae":  # the critic gives them
         return batch
     cuts = np.cumsum(group_sizes)[:-1]
     counts = np.split(learned_counts(batch), cuts)
@@ -68,7 +68,7 @@ def assign_advantages(
 def estimate_advantages(
     rewards: Rewards, config: LearnerConfig, counts: Sequence[NDArray[np.integer]] | None = None
 ) -> Advantages:
-    """The advantage of each response, as `config.advantage_estimator` says.
+    """The advantage of each response, as `config.advantage_estimator` says (not `gae`, which is of tokens).
 
     `counts` are the learned tokens of each response ([G] for each group), by which REINFORCE++ weighs the responses of
     the batch; equal weights without them.

@@ -1,4 +1,4 @@
-"""Log-probabilities and entropies of learned tokens under a causal language model.
+"""Log-probabilities and entropies of learned tokens under a causal language model, and their values under a critic.
 
 The head is computed for the positions that predict a learned token, and for no other. Logits are divided by the
 sampling temperature first, so that log-probabilities are those of the distribution that was sampled from. Where they
@@ -11,6 +11,7 @@ cannot be packed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +36,22 @@ MAX_LOGITS_CPU = 2**23
 """The same on a CPU, where small chunks cost no time: 32 MiB of float32."""
 
 
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What a forward pass says of M learned tokens."""
+
+    logprobs: torch.Tensor
+    """[M]"""
+    entropies: torch.Tensor | None
+    """[M] without gradient; None if not asked for."""
+    values: torch.Tensor | None
+    """[M] None without a value head."""
+    token_index: NDArray[np.int64]
+    """[M] where the tokens stand in the batch's flat arrays."""
+    sequence_index: NDArray[np.int64]
+    """[M] the sequence each belongs to."""
+
+
 def learned_logprobs(
     model: PreTrainedModel,
     batch: Batch,
@@ -47,15 +64,50 @@ def learned_logprobs(
 
     Also [M] where these tokens stand in the batch's flat arrays, and [M] the sequence each belongs to.
     """
-    if model.config._attn_implementation == attention.NAME:
-        packed = pack(batch, families, model.device)
-        inputs = {"input_ids": packed.input_ids, "position_ids": packed.position_ids, "packed": packed}
-        predictors, targets = packed.predictors, packed.targets
-        tokens, sequences = packed.token_index, packed.sequence_index
-    else:
-        inputs, predictors, targets, tokens, sequences = _padded(batch, families, model.device)
-    logprobs, entropies = run(model, _compute, inputs, predictors, targets, temperature, entropy)
-    return logprobs, entropies, tokens, sequences
+    found = learned_outputs(model, batch, families, temperature=temperature, entropy=entropy)
+    return found.logprobs, found.entropies, found.token_index, found.sequence_index
+
+
+def learned_outputs(
+    model: PreTrainedModel,
+    batch: Batch,
+    families: Sequence[Family],
+    *,
+    temperature: float,
+    entropy: bool = True,
+    value_head: torch.nn.Module | None = None,
+) -> Outputs:
+    """The same, and the values that `value_head` makes of the same hidden states."""
+    inputs, predictors, targets, tokens, sequences = _inputs(model, batch, families)
+    logprobs, entropies, values = run(model, _compute, inputs, predictors, targets, temperature, entropy, value_head)
+    return Outputs(logprobs, entropies, values, tokens, sequences)
+
+
+def learned_values(
+    model: PreTrainedModel,
+    batch: Batch,
+    families: Sequence[Family],
+    value_head: torch.nn.Module,
+    *,
+    train_trunk: bool = True,
+) -> tuple[torch.Tensor, NDArray[np.int64]]:
+    """Values [M] of the learned tokens of `families`, of what stands before each, and where they stand in the batch.
+
+    Without `train_trunk` the gradient ends at the head.
+    """
+    inputs, predictors, _, tokens, _ = _inputs(model, batch, families)
+    return run(model, _compute_values, inputs, predictors, value_head, train_trunk), tokens
+
+
+def _inputs(
+    model: PreTrainedModel, batch: Batch, families: Sequence[Family]
+) -> tuple[dict[str, Any], torch.Tensor, torch.Tensor, NDArray[np.int64], NDArray[np.int64]]:
+    """The model's inputs, the places that predict learned tokens [M], these tokens [M], their and their sequences' index."""
+    if model.config._attn_implementation != attention.NAME:
+        return _padded(batch, families, model.device)
+    packed = pack(batch, families, model.device)
+    inputs = {"input_ids": packed.input_ids, "position_ids": packed.position_ids, "packed": packed}
+    return inputs, packed.predictors, packed.targets, packed.token_index, packed.sequence_index
 
 
 def _compute(
@@ -65,10 +117,41 @@ def _compute(
     targets: torch.Tensor,
     temperature: float,
     entropy: bool,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Log-probabilities [M] of `targets` [M] and entropies from the model's inputs and the places that predict them."""
-    hidden = _base(model)(**inputs, use_cache=False).last_hidden_state.flatten(0, 1)
-    return _head(model, hidden.index_select(0, predictors), targets, temperature, entropy)
+    value_head: torch.nn.Module | None,
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    """Log-probabilities [M] of `targets` [M], entropies and values of the hidden states at `predictors`."""
+    hidden = _hidden(model, inputs, predictors)
+    logprobs, entropies = _head(model, hidden, targets, temperature, entropy)
+    return logprobs, entropies, None if value_head is None else _values(value_head, hidden)
+
+
+def _compute_values(
+    model: PreTrainedModel,
+    inputs: dict[str, Any],
+    predictors: torch.Tensor,
+    value_head: torch.nn.Module,
+    train_trunk: bool,
+) -> torch.Tensor:
+    import torch
+
+    with torch.set_grad_enabled(train_trunk and torch.is_grad_enabled()):
+        hidden = _hidden(model, inputs, predictors)
+    return _values(value_head, hidden)
+
+
+def _hidden(model: PreTrainedModel, inputs: dict[str, Any], predictors: torch.Tensor) -> torch.Tensor:
+    """[M, width] last hidden states at `predictors` [M]."""
+    hidden: torch.Tensor = _base(model)(**inputs, use_cache=False).last_hidden_state
+    return hidden.flatten(0, 1).index_select(0, predictors)
+
+
+def _values(value_head: torch.nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+    """[M] in float32: a value rounded to bfloat16 would be off by more than the critic's error."""
+    import torch
+
+    with torch.autocast(hidden.device.type, enabled=False):
+        values: torch.Tensor = value_head(hidden.float())
+    return values[:, 0]
 
 
 def _padded(

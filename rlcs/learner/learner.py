@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,10 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlcs.config import LearnerConfig
-from rlcs.errors import RLCSError
 from rlcs.learner.advantages import assign_advantages
 from rlcs.learner.batching import learned_counts, learned_sums, minibatches, run_lengths
 from rlcs.learner.corrections import kl_estimate
+from rlcs.learner.critic import Critic
 from rlcs.learner.distributed import Ranks
 from rlcs.learner.export import export_weights, save_policy
 from rlcs.learner.losses import policy_loss, sequence_weights
@@ -35,24 +35,13 @@ from rlcs.learner.metrics import TokenMetrics
 from rlcs.learner.model import learner_device, load_model
 from rlcs.learner.passes import Passes
 from rlcs.learner.schedule import learning_rate
-from rlcs.learner.sharding import is_wanted, shard, whole
+from rlcs.learner.sharding import is_wanted, shard
 from rlcs.learner.state import load_state, save_state
+from rlcs.learner.stepping import Counters, adamw, step_or_skip
 from rlcs.types import Batch
 
 if TYPE_CHECKING:
     import torch
-
-
-@dataclass(slots=True)
-class Counters:
-    """What a learner counts; saved with its state."""
-
-    updates: int = 0
-    """Updates made; the learning rate and the order of minibatches follow from it."""
-    skipped: int = 0
-    """Optimizer steps skipped because their gradient was not finite."""
-    skipped_in_a_row: int = 0
-    """... since the last that was not."""
 
 
 class Learner:
@@ -98,18 +87,12 @@ class Learner:
         self._passes = Passes(config, self._ranks, self.device, self._dtype, temperature, sharded=self._sharded)
         self.model: Any = self._load_model()
         self._reference: Any = self._load_model(frozen=True) if config.beta else None
-        decayed = [p for p in self.model.parameters() if p.requires_grad and p.dim() > 1]
-        others = [p for p in self.model.parameters() if p.requires_grad and p.dim() <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": decayed, "weight_decay": config.weight_decay},
-                # As TRL and transformers do: norms and biases are not decayed.
-                {"params": others, "weight_decay": 0.0},
-            ],
-            lr=config.learning_rate,
-            betas=(config.adam_beta1, config.adam_beta2),
-            fused=True,
-        )
+        betas = (config.adam_beta1, config.adam_beta2)
+        self.optimizer = adamw(self.model, config.learning_rate, config.weight_decay, betas)
+        self._critic: Critic | None = None
+        if config.advantage_estimator == "gae":
+            critic = {"total_steps": total_steps, "trust_remote_code": trust_remote_code}
+            self._critic = Critic(self.model, model_path, config, self._passes, **critic)
 
     def _load_model(self, *, frozen: bool = False) -> Any:
         import torch
@@ -146,20 +129,20 @@ class Learner:
 
         `group_sizes`, or `num_groups` where all are of one size, keeps groups whole when minibatches are drawn. A batch
         without a learned token changes nothing. Optimizer steps whose gradient is not finite are skipped and counted.
-        `rewards` [S] and `group_sizes` are needed where the KL penalty is part of the reward: advantages are then
-        estimated here, after it is known, and those of the batch do not count.
+        `rewards` [S] are needed where there is a critic, and with `group_sizes` where the KL penalty is part of the
+        reward: advantages are then estimated here, and those of the batch do not count.
 
         Raises:
-            ValueError: the KL penalty is part of the reward, and `rewards` or `group_sizes` are missing.
+            ValueError: `rewards` or `group_sizes` are needed and missing.
             RLCSError: `max_skipped_steps` steps in a row were skipped.
         """
         started = time.perf_counter()
         config = self.config
         rate = learning_rate(
             config.learning_rate,
-            self._counters.updates,
+            max(0, self._counters.updates - config.critic_warmup),
             warmup_steps=config.warmup_steps,
-            total_steps=self._total_steps,
+            total_steps=max(0, self._total_steps - config.critic_warmup),
             schedule=config.lr_scheduler_type,
         )
         for group in self.optimizer.param_groups:
@@ -171,10 +154,18 @@ class Learner:
         old = None if one_step else before
         reference = self._passes.logprobs(self._reference, batch) if config.beta else None
         divergence = {}
+        penalties = None
         if penalised:
             assert before is not None and reference is not None
-            batch, mean = self._penalised(batch, before, reference, rewards, group_sizes)
-            divergence = {"kl_reference": mean}
+            estimates = self._kl_estimates(before, reference)
+            penalties = config.beta * estimates
+            divergence = {"kl_reference": float(estimates[batch.loss_mask].mean()) if batch.loss_mask.any() else 0.0}
+        if self._critic is not None:
+            if rewards is None:
+                raise ValueError("learner.advantage_estimator gae needs the rewards")
+            batch = self._critic.prepare(batch, rewards, penalties)
+        elif penalties is not None:
+            batch = self._penalised(batch, penalties, rewards, group_sizes)
 
         tokens = TokenMetrics()
         losses: list[float] = []
@@ -183,9 +174,12 @@ class Learner:
         for _ in range(config.num_iterations):
             parts = minibatches(batch.num_sequences, config.num_minibatches, num_groups, rng, group_sizes)
             for sequences in parts:
-                loss, norm = self._step(batch, sequences, old, reference, tokens)
-                losses.append(loss)
-                norms.append(norm)
+                if self._critic is None or not self._critic.is_warming_up:
+                    loss, norm = self._step(batch, sequences, old, reference, tokens)
+                    losses.append(loss)
+                    norms.append(norm)
+                if self._critic is not None:
+                    self._critic.step(batch, sequences)
         self._counters.updates += 1
         losses = self._ranks.sum(np.array(losses)).tolist()
         tokens.gather(self._ranks)
@@ -197,6 +191,7 @@ class Learner:
             "learning_rate": rate,
             **tokens.means(),
             **divergence,
+            **(self._critic.finish() if self._critic is not None else {}),
             "skipped_steps": float(self._counters.skipped),
             "optimizer_steps": float(len(finite)),
             "learned_tokens": float(batch.loss_mask.sum()),
@@ -207,25 +202,29 @@ class Learner:
         }
         return {f"learner/{name}": value for name, value in metrics.items()}
 
+    def _kl_estimates(self, logprobs: NDArray[np.float32], reference: NDArray[np.float32]) -> NDArray[np.float32]:
+        """[N] estimates of the KL divergence at each token."""
+        import torch
+
+        kind = self.config.kl_estimator
+        estimates: NDArray[np.float32] = kl_estimate(
+            torch.from_numpy(logprobs), torch.from_numpy(reference), kind
+        ).numpy()
+        return estimates
+
     def _penalised(
         self,
         batch: Batch,
-        logprobs: NDArray[np.float32],
-        reference: NDArray[np.float32],
+        penalties: NDArray[np.float32],
         rewards: NDArray[np.floating] | None,
         group_sizes: Sequence[int] | None,
-    ) -> tuple[Batch, float]:
-        """The batch with the advantages of `rewards` less `beta` times the sum of the KL estimates of a response's
-        tokens (as TRL's RLOOTrainer has it), and the mean of these estimates.
+    ) -> Batch:
+        """The batch with the advantages of `rewards` less the sum of the penalties [N] of a response's tokens (as TRL's
+        RLOOTrainer has it).
         """
-        import torch
-
         if rewards is None or group_sizes is None:
             raise ValueError("learner.kl_placement reward needs the rewards and the sizes of the groups")
-        estimates = kl_estimate(torch.from_numpy(logprobs), torch.from_numpy(reference), self.config.kl_estimator)
-        sums = learned_sums(batch, estimates.numpy())
-        batch = assign_advantages(batch, rewards - self.config.beta * sums, group_sizes, self.config)
-        return batch, float(sums.sum() / max(1, int(batch.loss_mask.sum())))
+        return assign_advantages(batch, rewards - learned_sums(batch, penalties), group_sizes, self.config)
 
     def _step(
         self,
@@ -236,30 +235,18 @@ class Learner:
         tokens: TokenMetrics,
     ) -> tuple[float, float]:
         """One optimizer step on the loss of `sequences`; returns this rank's part of the loss, and the gradient's norm."""
-        import torch
-
         loss = self._accumulate(batch, sequences, old, reference, tokens)
         if not self._sharded:
             self._ranks.sum_gradients(self.model.parameters())
-        parameters = [p for p in self.model.parameters() if p.grad is not None]
-        if not parameters:
-            return 0.0, 0.0
-        norm = whole(torch.nn.utils.get_total_norm([p.grad for p in parameters]))
-        size = float(norm)
-        if np.isfinite(size):
-            torch.nn.utils.clip_grads_with_norm_(parameters, self.config.max_grad_norm, norm)
-            self.optimizer.step()
-            self._counters.skipped_in_a_row = 0
-        else:
-            self._counters.skipped += 1
-            self._counters.skipped_in_a_row += 1
-        self.optimizer.zero_grad(set_to_none=True)
-        if self._counters.skipped_in_a_row >= self.config.max_skipped_steps:
-            raise RLCSError(
-                f"learner: the gradients of {self._counters.skipped_in_a_row} steps in a row were not finite; "
-                "go back to an earlier checkpoint with a lower learner.learning_rate"
-            )
-        return loss, size
+        norm = step_or_skip(
+            self.optimizer,
+            self.model.parameters(),
+            self._counters,
+            max_grad_norm=self.config.max_grad_norm,
+            max_skipped_steps=self.config.max_skipped_steps,
+            advice="go back to an earlier checkpoint with a lower learner.learning_rate",
+        )
+        return loss, norm
 
     def _accumulate(
         self,
@@ -273,18 +260,19 @@ class Learner:
         import torch
 
         config = self.config
+        counts = learned_counts(batch)[sequences]
         weights = np.zeros(batch.num_sequences, np.float32)
-        weights[sequences] = sequence_weights(
-            learned_counts(batch)[sequences], config.loss_type, self._max_completion_length
-        )
+        weights[sequences] = sequence_weights(counts, config.loss_type, self._max_completion_length)
+        value_head = self._critic.head if self._critic is not None and self._critic.is_shared else None
         total = torch.zeros((), device=self.device)
         own = self._passes.own(self.model, batch, sequences)
         for families in self._passes.micro_batches(self.model, batch, own):
             if not families:
                 self._passes.idle(self.model).backward()
                 continue
-            logprobs, entropies, index, owners = self._passes.learned_logprobs(self.model, batch, families)
-            assert entropies is not None
+            found = self._passes.learned_outputs(self.model, batch, families, value_head)
+            logprobs, index, owners = found.logprobs, found.token_index, found.sequence_index
+            assert found.entropies is not None
             sampled = self._passes.tensor(batch.logprobs[index])
             token_loss = policy_loss(
                 logprobs,
@@ -296,9 +284,11 @@ class Learner:
                 counts=torch.from_numpy(run_lengths(owners)).to(self.device),
             )
             loss = (token_loss.loss * self._passes.tensor(weights[owners])).sum()
-            loss.backward()
             total += loss.detach()
-            tokens.add(token_loss, logprobs.detach(), sampled, entropies)
+            if self._critic is not None and found.values is not None:
+                loss = loss + self._critic.loss(found.values, index, int(counts.sum()))
+            loss.backward()
+            tokens.add(token_loss, logprobs.detach(), sampled, found.entropies)
         return float(total)
 
     def logprobs(self, batch: Batch) -> NDArray[np.float32]:
@@ -328,6 +318,8 @@ class Learner:
         """Write what `load_state` needs to go on bit by bit: float32 weights, optimizer moments, counters."""
         counters = asdict(self._counters)
         save_state(folder, self.model, self.optimizer, counters, write=self._ranks.is_first)
+        if self._critic is not None:
+            self._critic.save_state(folder)
 
     def load_state(self, folder: Path) -> None:
         """Go on from what `save_state` wrote.
@@ -336,3 +328,5 @@ class Learner:
             CheckpointError: a file is missing or damaged, or is of another model or version.
         """
         self._counters = Counters(**load_state(folder, self.model, self.optimizer))
+        if self._critic is not None:
+            self._critic.load_state(folder)

@@ -51,11 +51,24 @@ def load_model(
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(f"model {path}: transformers cannot load it as a causal language model ({reason})") from error
+    refuse_unsupported(model, path)
+    model.to(device).eval()
+    check_head(model, path)
+    prepare(model, path, layout)
+    return model  # type: ignore[no-any-return]
+
+
+def refuse_unsupported(model: Any, path: str) -> None:
+    """Raises ConfigError where the model changes its attention in a way that is not computed here."""
     for name in UNSUPPORTED:
         if getattr(model.config.get_text_config(), name, None) is not None:
             raise ConfigError(f"model {path}: its config sets {name}, which the learner does not support")
-    model.to(device).eval()
-    check_head(model, path)
+
+
+def prepare(model: Any, path: str, layout: Literal["packed", "padded"]) -> None:
+    """Pack the model's attention where it can be packed, and switch dropout off."""
+    import torch
+
     if layout == "packed":
         if getattr(model, "_supports_attention_backend", False):
             attention.register()
@@ -67,7 +80,6 @@ def load_model(
             module.p = 0.0
         if hasattr(module, "attention_dropout"):
             module.attention_dropout = 0.0
-    return model  # type: ignore[no-any-return]
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from rlcs.learner import attention
 from rlcs.learner.balance import CostModel, deal
 from rlcs.learner.batching import Family, micro_batches, padded_micro_batches
 from rlcs.learner.distributed import Ranks
-from rlcs.learner.forward import learned_logprobs
+from rlcs.learner.forward import Outputs, learned_logprobs, learned_outputs, learned_values
 from rlcs.learner.sharding import release
 from rlcs.types import Batch
 
@@ -58,7 +58,7 @@ class Passes:
         self.dtype = dtype
         self.temperature = temperature
         self._budget = config.tokens_per_micro_batch
-        self._sharded = sharded
+        self.is_sharded = sharded
         self._costs: CostModel | None = None
         self._heaviest = self._mean = 0.0
 
@@ -89,7 +89,7 @@ class Passes:
         """This rank's micro-batches of its own `sequences`; empty ones at the end stand for idle passes."""
         split = micro_batches if _is_packed(model) else padded_micro_batches
         parts: list[Sequence[Family]] = list(split(batch, sequences, self._budget))
-        if self._sharded:
+        if self.is_sharded:
             most = int(self.ranks.max(np.array([len(parts)], np.int64))[0])
             parts += [[] for _ in range(most - len(parts))]
         return parts
@@ -100,6 +100,20 @@ class Passes:
         """`rlcs.learner.forward.learned_logprobs` at the run's temperature and type."""
         with self.autocast():
             return learned_logprobs(model, batch, families, temperature=self.temperature, entropy=entropy)
+
+    def learned_outputs(
+        self, model: Any, batch: Batch, families: Sequence[Family], value_head: torch.nn.Module | None = None
+    ) -> Outputs:
+        """`rlcs.learner.forward.learned_outputs` likewise."""
+        with self.autocast():
+            return learned_outputs(model, batch, families, temperature=self.temperature, value_head=value_head)
+
+    def learned_values(
+        self, model: Any, batch: Batch, families: Sequence[Family], value_head: torch.nn.Module, **options: Any
+    ) -> tuple[torch.Tensor, NDArray[np.int64]]:
+        """`rlcs.learner.forward.learned_values` likewise."""
+        with self.autocast():
+            return learned_values(model, batch, families, value_head, **options)
 
     def idle(self, model: Any) -> torch.Tensor:
         """A forward pass of two tokens; 0, with a gradient of 0."""
