@@ -36,6 +36,7 @@ def check_before_start(config: Config, *, num_cpus: float, num_gpus: float) -> N
     """
     _check_run_folder(config)
     check_model_folder(config.model)
+    _check_critic(config.learner.critic_path)
     check_context(config)
     for key, name in (
         ("data.train", config.data.train),
@@ -126,6 +127,16 @@ def _check_run_folder(config: Config) -> None:
         raise ConfigError(f"the run folder {run_dir} cannot be made: {parent} is a file; set output_dir=...")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise ConfigError(f"the run folder {run_dir} cannot be made: no right to write to {parent}; set output_dir=...")
+
+
+def _check_critic(path: str | None) -> None:
+    """A folder is there and is a model's; a hub name is tried where the critic is loaded."""
+    if path is None or (Path(path) / "config.json").is_file():
+        return
+    if Path(path).is_dir():
+        raise DataError(f"learner.critic_path: {path} has no config.json, so it is no model folder")
+    if Path(path).is_absolute() or path.startswith(".") or path.count("/") != 1:
+        raise DataError(f"learner.critic_path: there is no folder {path}")
 
 
 def check_context(config: Config) -> None:

@@ -101,6 +101,16 @@ def test_missing_model_folder(tmp_path: Path) -> None:
     assert message == f"model.path: there is no folder {tmp_path / 'gone'}"
 
 
+def test_critic_path_that_is_no_model_folder(tmp_path: Path, policy: Path) -> None:
+    def with_critic(path: Path) -> Config:
+        return make(tmp_path, learner={"advantage_estimator": "gae", "critic_path": str(path)})
+
+    check(with_critic(policy))
+    assert "learner.critic_path: there is no folder" in refusal(with_critic(tmp_path / "nowhere"), DataError)
+    (tmp_path / "empty").mkdir()
+    assert "has no config.json" in refusal(with_critic(tmp_path / "empty"), DataError)
+
+
 def test_prompt_and_response_longer_than_the_models_context(tmp_path: Path, policy: Path) -> None:
     rollout = {"max_prompt_length": 40, "max_completion_length": 32}
     message = refusal(make(tmp_path, model={"path": str(policy)}, rollout=rollout))

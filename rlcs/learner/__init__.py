@@ -4,6 +4,11 @@
 |---|---|
 | `advantages` | rewards of groups to advantages of responses |
 | `gae` | rewards and values of tokens to advantages of tokens |
+| `token_advantages` | rewards and values of a batch to advantages of its tokens: PPO's part of `advantages` |
+| `value_loss` | the critic's loss and what is logged of it |
+| `critic_model` | loading a critic |
+| `critic` | `Critic`: values, optimizer, its part of an update |
+| `stepping` | the optimizer step, clipped, or skipped if not finite |
 | `losses` | policy losses and averaging, over flat arrays of learned tokens |
 | `corrections` | sequence ratios, importance sampling, off-policy masks and KL estimates, over the same |
 | `batching` | groups to a `Batch`; a batch to minibatches and micro-batches |

@@ -218,9 +218,14 @@ class Critic:
         }
 
     def save_state(self, folder: Path) -> None:
-        """Write what `load_state` needs to a folder in the learner's; all ranks must call it."""
+        """Write what `load_state` needs to a folder in the learner's; all ranks must call it.
+
+        That of a critic with a trunk of its own can be another run's `learner.critic_path`.
+        """
         counters = asdict(self._counters)
         save_state(folder / FOLDER, self._trained, self.optimizer, counters, write=self._ranks.is_first)
+        if self._ranks.is_first and not self.is_shared:
+            self._trunk.config.save_pretrained(folder / FOLDER)
 
     def load_state(self, folder: Path) -> None:
         """Go on from what `save_state` wrote.

@@ -91,8 +91,14 @@ class Learner:
         self.optimizer = adamw(self.model, config.learning_rate, config.weight_decay, betas)
         self._critic: Critic | None = None
         if config.advantage_estimator == "gae":
-            critic = {"total_steps": total_steps, "trust_remote_code": trust_remote_code}
-            self._critic = Critic(self.model, model_path, config, self._passes, **critic)
+            self._critic = Critic(
+                self.model,
+                model_path,
+                config,
+                self._passes,
+                total_steps=total_steps,
+                trust_remote_code=trust_remote_code,
+            )
 
     def _load_model(self, *, frozen: bool = False) -> Any:
         import torch

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 STATE_VERSION = 1
+WEIGHTS = "weights.safetensors"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -49,7 +50,7 @@ def save_state(
     if not write:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(weights, folder / "weights.safetensors")
+    save_file(weights, folder / WEIGHTS)
     save_file(moments, folder / "optimizer.safetensors")
     content = {"version": STATE_VERSION, "counters": counters, "steps": steps}
     (folder / "learner.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -71,7 +72,7 @@ def load_state(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Opti
         content = json.loads((folder / "learner.json").read_text(encoding="utf-8"))
         version, counters, steps = content["version"], content["counters"], content["steps"]
         with (
-            safe_open(folder / "weights.safetensors", framework="pt") as weights,
+            safe_open(folder / WEIGHTS, framework="pt") as weights,
             safe_open(folder / "optimizer.safetensors", framework="pt") as moments,
         ):
             _check(folder, version, steps, _shapes(weights), _shapes(moments), own)

@@ -238,6 +238,17 @@ def test_an_unknown_loss_type_is_refused() -> None:
         ({"beta": 0.1, "kl_estimator": "k2"}, "set learner.use_bias_correction_kl to false"),
         ({"delta": math.inf}, "finite"),
         ({"off_policy_mask_threshold": 0.0}, "greater than 0"),
+        ({"critic_warmup": 3}, "critic_warmup belongs to PPO and has no effect with learner.advantage_estimator grpo"),
+        ({"advantage_estimator": "rloo", "cliprange_value": None}, "set that to gae, or leave cliprange_value out"),
+        (
+            {"advantage_estimator": "gae", "importance_sampling_level": "sequence"},
+            "level sequence wants one a response",
+        ),
+        ({"advantage_estimator": "gae", "loss_type": "vespo"}, "loss_type vespo wants one a response"),
+        ({"advantage_estimator": "gae", "critic": "shared", "critic_path": "x"}, "or set learner.critic to own"),
+        ({"advantage_estimator": "gae", "vf_coef": 0.5}, "vf_coef weighs the value loss on a shared trunk"),
+        ({"advantage_estimator": "gae", "lam": 1.5}, "less than or equal to 1"),
+        ({"advantage_estimator": "gae", "gamma": -0.1}, "greater than or equal to 0"),
     ],
 )
 def test_settings_that_make_no_sense_together_are_refused(settings: dict[str, Any], message: str) -> None:
