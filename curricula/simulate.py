@@ -16,6 +16,7 @@ from rlcs.config import CurriculumConfig
 from rlcs.curricula.adaptive import AdaptivePlan, allocate_responses
 from rlcs.curricula.base import Curriculum, Observation, PromptTable, check_rows
 from rlcs.curricula.calibration import calibration_error
+from rlcs.curricula.leftovers import groups_wanted, leftovers
 from rlcs.curricula.loading import load_curriculum
 from rlcs.curricula.quadrature import Floats
 from rlcs.curricula.simulated_learner import Learner, Rows, Scenario
@@ -42,6 +43,15 @@ class Oracle(Curriculum):
 
     def observe(self, observation: Observation) -> None:
         """It has nothing to learn."""
+
+
+_Groups = tuple[Rows, Floats, Floats, NDArray[np.bool_], Rows]
+"""Rows, signals, pass rates, degenerate marks and numbers of responses of groups."""
+
+
+def _no_groups() -> _Groups:
+    rows = np.zeros(0, dtype=np.int64)
+    return rows, np.zeros(0), np.zeros(0), np.zeros(0, dtype=bool), rows
 
 
 @dataclass(slots=True)
@@ -128,15 +138,19 @@ class _Run:
         self.observed: list[Floats] = []
         self.accuracy: list[float] = []
         self.drawn: list[Rows] = []
+        self._left = _no_groups()
+        self._ages = np.zeros(0, dtype=np.int64)  # updates since the leftovers were generated
 
     def step(self) -> None:
         """One iteration: draw (and redraw), respond, observe, select, learn."""
-        num_prompts = self.curriculum.num_prompts(self.batch_size)
+        num_prompts = self.curriculum.num_prompts(groups_wanted(self.batch_size, len(self._ages)))
         if self.adaptive:
             num_prompts = max(1, round(self.batch_size * self.adaptive.prompts))
         parts = [self._groups(self.curriculum.draw(num_prompts))]
         for _ in range(_MAX_REDRAWS):
-            more = self.curriculum.redraw(self.batch_size, sum(int((~part[3]).sum()) for part in parts))
+            more = self.curriculum.redraw(
+                self.batch_size, len(self._ages) + sum(int((~part[3]).sum()) for part in parts)
+            )
             if more == 0:
                 break
             parts.append(self._groups(self.curriculum.draw(more)))
@@ -146,17 +160,27 @@ class _Run:
             self.predicted.append(predicted)
             self.observed.append(pass_rates)
         self.curriculum.observe(Observation(rows, pass_rates, degenerate, counts))
-        if self.adaptive:
-            kept = np.flatnonzero(~degenerate)
-        else:
-            kept = self.curriculum.select(pass_rates, degenerate, self.batch_size)
-        self.learner.learn(rows[kept], signals[kept], self.batch_size * self.group_size)
+        self._learn((rows, signals, pass_rates, degenerate, counts))
         self.steps += 1
         self.useful.append(1 - float(degenerate.mean()))
         self.drawn.append(rows)
         self.accuracy.append(self.learner.accuracy)
 
-    def _groups(self, rows: Rows) -> tuple[Rows, Floats, Floats, NDArray[np.bool_], Rows]:
+    def _learn(self, new: _Groups) -> None:
+        """Select, learn, and keep what is left over."""
+        rows, signals, pass_rates, degenerate, counts = (np.concatenate(x) for x in zip(self._left, new, strict=True))
+        ages = np.concatenate([self._ages, np.zeros(len(new[0]), dtype=np.int64)])
+        if self.adaptive:
+            learned = np.flatnonzero(~degenerate)
+        else:
+            learned = self.curriculum.select(pass_rates, degenerate, self.batch_size)
+        self.learner.learn(rows[learned], signals[learned], self.batch_size * self.group_size)
+        max_age = self.curriculum.config.leftover_age
+        kept = leftovers(pass_rates, degenerate, ages, learned, max_age=max_age, most=self.batch_size)
+        self._left = rows[kept], signals[kept], pass_rates[kept], degenerate[kept], counts[kept]
+        self._ages = ages[kept] + 1
+
+    def _groups(self, rows: Rows) -> _Groups:
         """Rows, signals, pass rates, degenerate marks and numbers of responses of the groups of `rows`."""
         rows = np.asarray(rows)
         if rows.ndim != 1 or len(rows) == 0 or not np.issubdtype(rows.dtype, np.integer):
@@ -167,7 +191,7 @@ class _Run:
         right, rewarded = self.learner.respond(rows, self.group_size)
         return self._measure(rows, right, rewarded, np.ones_like(right))
 
-    def _adaptive_groups(self, rows: Rows) -> tuple[Rows, Floats, Floats, NDArray[np.bool_], Rows]:
+    def _adaptive_groups(self, rows: Rows) -> _Groups:
         assert self.adaptive is not None
         budget = self.batch_size * self.group_size
         first = max(1, round(self.adaptive.first * self.group_size))
@@ -183,7 +207,7 @@ class _Run:
 
     def _measure(
         self, rows: Rows, right: NDArray[np.bool_], rewarded: NDArray[np.bool_], used: NDArray[np.bool_]
-    ) -> tuple[Rows, Floats, Floats, NDArray[np.bool_], Rows]:
+    ) -> _Groups:
         counts = used.sum(axis=1)
         self.rollouts += int(counts.sum())
         self.tokens += int(100 * counts.sum() + 200 * (used & ~right).sum())

@@ -42,10 +42,10 @@ def check_predicts(config: Config, curriculum: Curriculum) -> None:
         )
 
 
-def num_prompts(config: Config, curriculum: Curriculum) -> int:
-    """How many prompts an iteration draws at first."""
+def num_prompts(config: Config, curriculum: Curriculum, wanted: int) -> int:
+    """How many prompts an iteration draws at first, for `wanted` new groups to learn from."""
     if not config.rollout.first_generations:
-        return curriculum.num_prompts(config.train.batch_size)
+        return curriculum.num_prompts(wanted)
     return max(1, round(config.rollout.adaptive_prompts * config.train.batch_size))
 
 

@@ -4,6 +4,7 @@ checkpoints/step-000025/
   policy/           an ordinary Hugging Face model folder
   learner/          optimizer state (safetensors, JSON)
   curriculum.safetensors, curriculum.json
+  leftovers.safetensors, leftovers.json   groups that wait for the next update, where there are any
   state.json        counters
   manifest.json     SHA-256 of every file; its presence means that the checkpoint is whole
 """
@@ -48,6 +49,7 @@ def save_checkpoint(
     write_policy: Callable[[Path], None],
     write_learner: Callable[[Path], None],
     *,
+    leftovers: Mapping[str, Any] | None = None,
     keep_last: int,
 ) -> Path:
     """Write a checkpoint of this step whole or not at all, then remove all but the `keep_last` newest.
@@ -62,6 +64,8 @@ def save_checkpoint(
     write_policy(beside / "policy")
     write_learner(beside / "learner")
     save_arrays(beside / "curriculum", curriculum)
+    if leftovers is not None:
+        save_arrays(beside / "leftovers", leftovers)
     (beside / "state.json").write_text(json.dumps(asdict(progress)))
     files = sorted(path for path in beside.rglob("*") if path.is_file())
     manifest = {

@@ -419,6 +419,11 @@ class CurriculumConfig(Section):
     expansion: bool = Field(True, description="Oversample by 1 / (1 - not-valid rate), then keep balanced groups.")
     max_expansion: float = Field(2.0, ge=1, description="Upper bound of the oversampling factor.")
     max_redraws: int = Field(3, ge=0, description="dapo: redraws an iteration where groups without a signal came up.")
+    leftover_age: int = Field(
+        0,
+        ge=0,
+        description="Updates for which a group with a signal that did not fit into a batch is kept for another; 0: none.",
+    )
 
 
 CRITIC_FIELDS = (

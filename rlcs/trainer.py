@@ -25,6 +25,7 @@ from rlcs.evaluation import evaluate
 from rlcs.interrupt import StopRequest
 from rlcs.learner.advantages import learning_batch
 from rlcs.learner.group import LearnerGroup
+from rlcs.leftovers import LeftoverGroups
 from rlcs.models import load_tokenizer
 from rlcs.progress import Display
 from rlcs.rollout.fleet import RolloutFleet
@@ -60,6 +61,7 @@ class Trainer:
         self._display = display
         self._checkpoint = checkpoint.absolute() if checkpoint else None
         self._saved_step: int | None = None
+        self._leftovers = LeftoverGroups(config.curriculum.leftover_age)
         self._times: dict[str, float] = defaultdict(float)
         self._scoring_metrics: list[dict[str, float]] = []  # of each request of this iteration
         self._runlog: RunLog | None = None
@@ -73,7 +75,11 @@ class Trainer:
         start_ray(config.cluster)
         tokenizer = load_tokenizer(self._policy, trust_remote_code=config.model.trust_remote_code)
         current = self._policy if self._checkpoint is None else str(self._checkpoint / "policy")
-        self._rollouts = RolloutFleet(current, config.model, config.rollout, tokenizer, seed=config.seed)
+        if self._checkpoint is not None:
+            self.progress = load_progress(self._checkpoint)
+        self._rollouts = RolloutFleet(
+            current, config.model, config.rollout, tokenizer, seed=config.seed, version=self.progress.step
+        )
         # From the initial policy also on resume, since that is the reference of the KL penalty.
         self._learner = start_learner(self._policy, config)
         self._scoring = ScoringFleet(config.reward, self._default_reward)
@@ -82,9 +88,10 @@ class Trainer:
         self._runlog = RunLog(self.run_dir, config.logging, config.model_dump(mode="json"))
         self._runlog.write_prompts(self.data.train)
         if self._checkpoint is not None:
-            self.progress = load_progress(self._checkpoint)
             self._saved_step = self.progress.step
             self._curriculum.load_state_dict(load_arrays(self._checkpoint / "curriculum"))
+            if (self._checkpoint / "leftovers.json").is_file():
+                self._leftovers.load_state_dict(load_arrays(self._checkpoint / "leftovers"), self.data.train)
             self._learner.load_state(self._checkpoint / "learner")
             self._runlog.rewind(self.progress.step)
 
@@ -115,10 +122,9 @@ class Trainer:
         config, curriculum = self.config, self._curriculum
         self._times.clear()
         with self._timed("total"):
-            observation, groups, scoring = self._roll_out()
+            groups, scoring = self._roll_out()
             with self._timed("select"):
-                kept = curriculum.select(observation.pass_rates, observation.degenerate, config.train.batch_size)
-                learned = [groups[index] for index in kept]
+                learned, kept = self._select(groups)
                 batch = learning_batch(learned, config.learner)
                 rewards = np.concatenate([group.rewards for group in learned])
             with self._timed("learn"):
@@ -133,6 +139,7 @@ class Trainer:
         self.progress.seconds += self._times["total"]
         metrics = {
             **rollout_metrics(groups, learned, self._times["generate"]),
+            "rollout/leftovers": float(len(learned) - len(kept)),
             **scoring,
             **curriculum.metrics(),
             **learning,
@@ -143,13 +150,12 @@ class Trainer:
         self._runlog.write_metrics(self.progress.step, metrics)
         return metrics
 
-    def _roll_out(self) -> tuple[Observation, list[Group], dict[str, float]]:
+    def _roll_out(self) -> tuple[list[Group], dict[str, float]]:
         """Draw, respond and observe; again where the curriculum asks for more groups with a signal."""
         curriculum, batch_size = self._curriculum, self.config.train.batch_size
-        rows: list[int] = []
         groups: list[Group] = []
         self._scoring_metrics.clear()
-        wanted = num_prompts(self.config, curriculum)
+        wanted = num_prompts(self.config, curriculum, self._leftovers.wanted(batch_size))
         for _ in range(1 + self.config.curriculum.max_redraws):
             with self._timed("draw"):
                 drawn = curriculum.draw(wanted)
@@ -160,12 +166,22 @@ class Trainer:
                     group.predicted_pass_rate = rate
             with self._timed("select"):
                 curriculum.observe(observe(drawn, part))
-                rows += drawn.tolist()
                 groups += part
-                wanted = curriculum.redraw(batch_size, sum(not group.is_degenerate for group in groups))
+                useful = len(self._leftovers) + sum(not group.is_degenerate for group in groups)
+                wanted = curriculum.redraw(batch_size, useful)
             if not wanted:
                 break
-        return observe(np.asarray(rows, dtype=np.int64), groups), groups, merge_metrics(self._scoring_metrics)
+        return groups, merge_metrics(self._scoring_metrics)
+
+    def _select(self, groups: list[Group]) -> tuple[list[Group], Rows]:
+        """The groups to learn from, leftovers and new ones, and the indices in `groups` of those that are new."""
+        batch_size, old = self.config.train.batch_size, len(self._leftovers)
+        choice = [*self._leftovers.groups, *groups]
+        rates = np.asarray([group.pass_rate for group in choice])
+        degenerate = np.asarray([group.is_degenerate for group in choice])
+        chosen = self._curriculum.select(rates, degenerate, batch_size)
+        self._leftovers.keep(groups, chosen, most=batch_size)
+        return [choice[index] for index in chosen], chosen[chosen >= old] - old
 
     def _respond(self, rows: Rows, budget: int) -> list[Group]:
         """Scored groups of the drawn rows: `num_generations` responses each, or adaptively `budget` in all."""
@@ -206,6 +222,7 @@ class Trainer:
             self._curriculum.state_dict(),
             write_policy=self._learner.save_policy,
             write_learner=self._learner.save_state,
+            leftovers=self._leftovers.state_dict() if len(self._leftovers) else None,
             keep_last=self.config.train.keep_last,
         )
         self._saved_step = self.progress.step

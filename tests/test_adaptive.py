@@ -126,8 +126,9 @@ def test_fewer_prompts_are_drawn_with_the_same_number_of_responses() -> None:
     off = config({}, train={"batch_size": 10})
     on = config({"first_generations": 4}, train={"batch_size": 10})
     curriculum = load_curriculum("posterior", table, on.curriculum, 0)
-    assert num_prompts(off, curriculum) == curriculum.num_prompts(10)
-    assert num_prompts(on, curriculum) == 5
+    assert num_prompts(off, curriculum, 10) == curriculum.num_prompts(10)
+    assert num_prompts(off, curriculum, 7) == curriculum.num_prompts(7)
+    assert num_prompts(on, curriculum, 10) == num_prompts(on, curriculum, 7) == 5
     assert adaptive_plan(on.rollout) == AdaptivePlan() and adaptive_plan(off.rollout) is None
 
 

@@ -55,12 +55,21 @@ class Engine:
         EngineError: vLLM could not load the model.
     """
 
-    def __init__(self, model_path: str, model: ModelConfig, config: RolloutConfig, *, max_model_len: int, seed: int):
+    def __init__(
+        self,
+        model_path: str,
+        model: ModelConfig,
+        config: RolloutConfig,
+        *,
+        max_model_len: int,
+        seed: int,
+        version: int = 0,
+    ) -> None:
         from vllm import LLM
 
         from rlcs.models import load_tokenizer
 
-        self.policy_version = 0
+        self.policy_version = version
         self._config = config
         self._tokenizer = load_tokenizer(model_path, trust_remote_code=model.trust_remote_code)
         try:

@@ -67,8 +67,10 @@ class RolloutFleet:
         tokenizer: PreTrainedTokenizerBase,
         *,
         seed: int,
+        version: int = 0,
         max_model_len: int | None = None,
     ) -> None:
+        """`version`: number of updates that the policy in `model_path` has seen."""
         self._config = config
         self._tokenizer = tokenizer
         self._lengths = LengthEstimator(default=config.max_completion_length / 2)
@@ -85,6 +87,7 @@ class RolloutFleet:
                 config,
                 max_model_len=max_model_len or config.max_prompt_length + config.max_completion_length,
                 seed=seed + 1000 * index,
+                version=version,
             )
             for index in range(config.num_engines)
         ]
