@@ -11,7 +11,8 @@ Gaussian beliefs.
 - label[d, t]: mean and spread of the difficulty of the prompts with offline tier t (or none) of domain d; the prior of
   those not rolled out yet. Learned from first rollouts: a label means what it has turned out to mean.
 - floor[d], the chance of a reward by luck: set (`guess_rate`), or fitted while the run goes on.
-- difficulty[i]: mean and variance, moment-matched when seen; drift is added for the iterations since.
+- difficulty[i]: mean and variance, moment-matched when seen; drift is added for the iterations since, and what a
+  prompt turns out to change by from one of its rollouts to the next (`rlcs.curricula.learned_variance`).
 A change that drift does not explain (a rollback, a bad update) widens the belief about the ability first, so that it is
 followed at once. When all groups of an iteration are wrong, or all right, against all expectation (a verifier that
 broke), abilities move and difficulties stay: what was known of the prompts is there when the verifier is mended.
@@ -29,6 +30,7 @@ from numpy.typing import NDArray
 
 from rlcs.config import CurriculumConfig
 from rlcs.curricula.base import PromptTable
+from rlcs.curricula.learned_variance import LearnedVariance
 from rlcs.curricula.quadrature import Floats, Ints, expect, sigmoid, update
 from rlcs.curricula.state import PromptState
 from rlcs.curricula.tally import LABELS, labels_of
@@ -106,7 +108,7 @@ class Estimator(ABC):
 _BIN = 0.4
 _NUM_BINS = 56
 _LOWEST = -_BIN * _NUM_BINS / 2
-_DEVIATIONS = np.asarray([0.3, 0.5, 0.7, 1.0])
+_DEVIATIONS = np.asarray([0.3, 0.5, 0.7, 1.0, 1.5, 2.5])
 """Representative standard deviations of the cells; a prompt stands in the nearest."""
 _DEVIATION_EDGES = (_DEVIATIONS[1:] + _DEVIATIONS[:-1]) / 2
 _LEAST_VARIANCE = 0.04
@@ -114,6 +116,10 @@ _FIRST_GUESS, _GUESS_WEIGHT, _MOST_GUESSES = 0.1, 50.0, 2000.0
 """A fitted guess rate at the start, the responses it stands for, and those after which older ones are forgotten."""
 _GUESS_HASTE = 10.0
 """By what the steps of a fitted guess rate are lengthened."""
+_CHANGES = np.asarray([0.0, 0.1, 0.3, 1.0, 3.0])
+"""Variances, in squared logits, that a prompt may gain from one of its rollouts to the next."""
+_WIDTHS = np.asarray([1.0, 2.0, 4.0, 8.0, 16.0])
+"""By what the spread of the difficulties of a domain's labels may be multiplied."""
 _SURPRISE = 12.0
 """Squared standard deviations from which on a domain's change is no drift."""
 
@@ -152,6 +158,8 @@ class ItemResponse(Estimator):
         self._is_fitted = np.asarray([rate == "auto" for rate in rates])  # [D]
         self.guess_rates = np.asarray([_FIRST_GUESS if rate == "auto" else float(rate) for rate in rates])  # [D]
         self.guesses = np.full(table.num_domains, _GUESS_WEIGHT)  # [D] responses without knowledge behind them
+        self._change = LearnedVariance(_CHANGES, table.num_domains)
+        self._width = LearnedVariance(_WIDTHS, table.num_domains)
         self._members = np.zeros(self.num_cells)  # [K] rolled-out members, to average cell_steps
 
     @property
@@ -177,7 +185,8 @@ class ItemResponse(Estimator):
         members = self._members.reshape(domains, -1)
         ages = self._state.step - self.cell_steps.reshape(domains, -1) / np.maximum(members, 1)
         drift = self._config.difficulty_drift * np.where(members > 0, ages, 0)[:, LABELS:]
-        variances = np.concatenate([self.label_variance + self.label_spread, widths + drift], axis=1)
+        seen = widths + drift + self._change.mean[:, None]
+        variances = np.concatenate([self.label_variance + self._spreads, seen], axis=1)
         means = self.ability[:, None] - difficulty
         return means.ravel(), (variances + self.ability_variance[:, None]).ravel()
 
@@ -190,7 +199,7 @@ class ItemResponse(Estimator):
     def label_pass_rates(self) -> Floats:
         """See `Estimator.label_pass_rates`."""
         means = (self.ability[:, None] - self.label_mean).ravel()
-        rates = expect(lambda p: p, means, (self.label_spread + self.label_variance).ravel())
+        rates = expect(lambda p: p, means, (self._spreads + self.label_variance).ravel())
         return np.asarray(
             self.guess_rates[:, None] + (1 - self.guess_rates[:, None]) * rates.reshape(self.label_mean.shape)
         )
@@ -201,8 +210,13 @@ class ItemResponse(Estimator):
         seen = state.times[rows] > 0
         age = state.step - state.last_step[rows]
         mean = np.where(seen, state.mean[rows], self.label_mean[at])
-        own = state.variance[rows] + self._config.difficulty_drift * age
-        return mean, np.where(seen, own, self.label_variance[at] + self.label_spread[at])
+        own = state.variance[rows] + self._config.difficulty_drift * age + self._change.mean[at[0]]
+        return mean, np.where(seen, own, self.label_variance[at] + self._spreads[at])
+
+    @property
+    def _spreads(self) -> Floats:
+        """[D, L] variance of the difficulties of the prompts of each label."""
+        return self.label_spread * self._width.mean[:, None]
 
     def observe(self, rows: Rows, right: Floats, counts: NDArray[np.int64]) -> None:
         """See `Estimator.observe`: abilities, then labels, then difficulties."""
@@ -211,15 +225,17 @@ class ItemResponse(Estimator):
         seen = self._state.times[rows] > 0
         rates = right / counts
         all_alike = self._is_outage(rows, rates, counts)
-        self._move_abilities(rows, rates, counts)
+        jumped = self._move_abilities(rows, rates, counts)
         if all_alike:
             self._touch(rows[seen])
             return
+        steady = ~jumped[domains]  # a jump of the ability leaves residuals that are not the prompts'
+        self._learn_variances(rows[steady], right[steady], counts[steady])
         if not seen.all():
             new = ~seen
             self._move_labels(tuple(x[new] for x in at), rates[new], counts[new])
         mean, variance = self._difficulty(rows)
-        variance = np.where(seen, variance, self.label_spread[at])
+        variance = np.where(seen, variance, self._spreads[at])
         logit, variance, _ = update(self.ability[domains] - mean, variance, right, counts, self.guess_rates[domains])
         if self._is_fitted.any():
             self._fit_guesses(domains, logit, variance, right, counts)
@@ -229,8 +245,25 @@ class ItemResponse(Estimator):
             self._learn_spread(tuple(x[new] for x in at), difficulty[new], variance[new])
         self._store(rows, difficulty, np.maximum(variance, _LEAST_VARIANCE))
 
-    def _move_abilities(self, rows: Rows, rates: Floats, counts: NDArray[np.int64]) -> None:
-        """Fisher scoring on the quasi-likelihood of each domain's groups; the variance grows by the drift first."""
+    def _learn_variances(self, rows: Rows, right: Floats, counts: NDArray[np.int64]) -> None:
+        """Score what prompts may change by from rollout to rollout, and how far labels may spread."""
+        means, variances = self.row_logits(rows)
+        domains, labels = self._table.domains[rows].astype(np.int64), self._labels[rows]
+        seen = self._state.times[rows] > 0
+        change, width = self._change.mean[domains], self._width.mean[domains]
+        changed = (variances - change)[:, None] + _CHANGES
+        widened = (variances - width * self.label_spread[domains, labels])[:, None]
+        widened = widened + self.label_spread[domains, labels][:, None] * _WIDTHS
+        floors = self.guess_rates[domains]
+        for learned, which, values in ((self._change, seen, changed), (self._width, ~seen, widened)):
+            if which.any():
+                learned.observe(domains[which], means[which], values[which], right[which], counts[which], floors[which])
+
+    def _move_abilities(self, rows: Rows, rates: Floats, counts: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Fisher scoring on the quasi-likelihood of each domain's groups; the variance grows by the drift first.
+
+        Returns [D] whether a domain changed by more than drift explains.
+        """
         domains = self._table.domains[rows].astype(np.int64)
         mean, variance = self._difficulty(rows)
         prior, prior_variance = self.ability.copy(), self.ability_variance + self._config.ability_drift
@@ -239,7 +272,8 @@ class ItemResponse(Estimator):
         noise = 1 / np.maximum(informations, 1e-9)
         jump = pulls * noise
         surprise = jump**2 / (prior_variance + noise)
-        prior_variance = np.where(surprise > _SURPRISE, np.clip(jump**2, prior_variance, 4.0), prior_variance)
+        jumped = surprise > _SURPRISE
+        prior_variance = np.where(jumped, np.clip(jump**2, prior_variance, 4.0), prior_variance)
         for _ in range(3):
             score, information = _score(
                 self.ability[domains] - mean, variance, rates, counts, self.guess_rates[domains]
@@ -248,6 +282,7 @@ class ItemResponse(Estimator):
             pull = np.bincount(domains, score, minlength=len(prior)) - (self.ability - prior) / prior_variance
             self.ability = self.ability + np.clip(pull / precision, -1.0, 1.0)
         self.ability_variance = np.minimum(1 / precision, 2.0)
+        return np.asarray(jumped)
 
     def _is_outage(self, rows: Rows, rates: Floats, counts: NDArray[np.int64]) -> bool:
         """Whether all groups are wrong, or all right, though the chance of that was below one in a million."""
@@ -267,12 +302,13 @@ class ItemResponse(Estimator):
         state.times[rows] += 1
 
     def _move_labels(self, at: tuple[NDArray[np.integer[Any]], ...], rates: Floats, counts: NDArray[np.int64]) -> None:
-        """One scoring step on the difficulty that first rollouts show for their labels."""
+        """One scoring step on the difficulty that first rollouts show for their labels, after drift is added."""
         flat = at[0] * LABELS + at[1]
         logits = self.ability[at[0]] - self.label_mean[at]
-        score, information = _score(logits, self.label_spread[at], rates, counts, self.guess_rates[at[0]])
+        score, information = _score(logits, self._spreads[at], rates, counts, self.guess_rates[at[0]])
         size, shape = self.label_mean.size, self.label_mean.shape
-        precision = 1 / self.label_variance + np.bincount(flat, information, minlength=size).reshape(shape)
+        prior_variance = self.label_variance + self._config.difficulty_drift * self._width.mean[:, None]
+        precision = 1 / prior_variance + np.bincount(flat, information, minlength=size).reshape(shape)
         pull = np.bincount(flat, score, minlength=size).reshape(shape) / precision
         self.label_mean -= np.clip(pull, -1.0, 1.0)
         self.label_variance = 1 / precision
@@ -316,9 +352,15 @@ class ItemResponse(Estimator):
         np.add.at(self.cell_steps, new, state.step)
         np.add.at(self._members, new, 1)
 
+    def state_dict(self) -> dict[str, Any]:
+        """See `Estimator.state_dict`."""
+        return super().state_dict() | self._change.state_dict("change") | self._width.state_dict("width")
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Estimator.load_state_dict`; `state.PromptState` must be loaded before."""
         super().load_state_dict(state)
+        self._change.load_state_dict("change", state)
+        self._width.load_state_dict("width", state)
         seen = np.flatnonzero(self._state.times > 0)
         self._members = np.bincount(self.cells(seen), minlength=self.num_cells).astype(np.float64)
 

@@ -12,7 +12,7 @@ from rlcs.config import CurriculumConfig
 from rlcs.curricula.base import PromptTable
 from rlcs.curricula.discounted_beta import DiscountedBeta
 from rlcs.curricula.posterior import Estimator, ItemResponse
-from rlcs.curricula.quadrature import sigmoid
+from rlcs.curricula.quadrature import expect, sigmoid
 from rlcs.curricula.state import PromptState
 from rlcs.errors import CheckpointError
 
@@ -182,6 +182,58 @@ def test_a_prompt_takes_at_most_64_bytes() -> None:
     ]
     total = sum(a.nbytes for a in [*arrays, table.tiers, table.domains] if isinstance(a, np.ndarray) and len(a) >= n)
     assert total / n <= 64
+
+
+def test_prompts_that_change_when_they_are_learned_from_are_followed(make_table: MakeTable) -> None:
+    table = make_table(per_cell=40)
+    estimator = make(ItemResponse, table)
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0.0, 1.5, len(table))
+    gaps, deviations = [], []
+    for step in range(120):
+        rows = rng.choice(len(table), size=40, replace=False)
+        right = rng.binomial(8, sigmoid(logits[rows])).astype(np.float64)
+        if step >= 60:
+            gaps.append(estimator.row_logits(rows)[0] - logits[rows])
+            deviations.append(np.sqrt(estimator.row_logits(rows)[1]))
+        estimator._state.step += 1
+        estimator.observe(rows, right, np.full(40, 8))
+        logits[rows] += rng.normal(0.0, 1.0, 40)  # by a logit from one rollout to the next
+    standardised = np.concatenate(gaps) / np.concatenate(deviations)
+    assert np.mean(np.abs(standardised) < 1.645) > 0.8  # of 0.9; 0.55 with beliefs that stand still
+
+
+def test_a_prompt_that_fails_again_and_again_is_given_up(make_table: MakeTable) -> None:
+    table = make_table(per_cell=40)
+    estimator = make(ItemResponse, table)
+    rng = np.random.default_rng(0)
+    signs = rng.choice([-1.0, 1.0], len(table))
+    for _ in range(60):  # each prompt always right or always wrong, and changing sides now and then
+        rows = rng.choice(len(table), size=40, replace=False)
+        right = 4 + 4 * signs[rows]
+        estimator._state.step += 1
+        estimator.observe(rows, right, np.full(40, 8))
+        signs[rows] *= rng.choice([1.0, -1.0], 40, p=[0.9, 0.1])
+    row = np.flatnonzero(signs > 0)[:1]
+    for _ in range(6):
+        estimator._state.step += 1
+        estimator.observe(row, np.zeros(1), np.full(1, 8))
+    assert estimator.predict(row)[0] < 0.1
+
+
+def test_a_decided_policy_is_known_by_its_first_groups(make_table: MakeTable) -> None:
+    table = make_table(per_cell=200)
+    rng = np.random.default_rng(0)
+    rates = np.where(rng.random(len(table)) < 0.1, 0.5, rng.integers(2, size=len(table)))  # nine in ten: 0 or 1
+    estimator = make(ItemResponse, table)
+    fresh = rng.permutation(len(table))
+    for rows in fresh[:600].reshape(15, 40):
+        estimator._state.step += 1
+        estimator.observe(rows, rng.binomial(8, rates[rows]).astype(np.float64), np.full(40, 8))
+    means, variances = estimator.row_logits(fresh[600:])
+    useful = expect(lambda p: 1 - p**8 - (1 - p) ** 8, means, variances).mean()
+    assert useful < 0.4  # of 0.1; 0.68 with spreads as they are learned from difficulties alone
+    assert estimator.predict(fresh[600:]).mean() == pytest.approx(0.5, abs=0.1)
 
 
 def test_beta_beliefs_follow_a_policy_that_learns(make_table: MakeTable) -> None:

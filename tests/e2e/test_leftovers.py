@@ -59,7 +59,8 @@ def test_leftovers_are_learned_from_and_survive_a_stop(tmp_path: Path, run_cli: 
     with_leftovers = [int(line["step"]) for line in metrics if line["rollout/leftovers"]]
 
     last = with_leftovers[-1]
-    before = metrics[last - 1], [row["prompt_id"] for row in table(run, "curriculum", last)]
+    before = [row["prompt_id"] for row in table(run, "curriculum", last)]
+    waiting = [row for row in table(run, "curriculum", last - 1) if not row["degenerate"] and not row["kept"]]
     (run / "summary.json").unlink()
     for step in range(last, STEPS + 1):
         shutil.rmtree(run / "checkpoints" / f"step-{step:06d}", ignore_errors=True)
@@ -67,6 +68,7 @@ def test_leftovers_are_learned_from_and_survive_a_stop(tmp_path: Path, run_cli: 
     assert result.code == 0, result.stdout + result.stderr
     again = read_metrics(run)
     assert [line["step"] for line in again] == list(range(1, STEPS + 1))
-    assert [row["prompt_id"] for row in table(run, "curriculum", last)][:BATCH] == before[1][:BATCH]
+    first = max(BATCH // 2, BATCH - len(waiting))  # what is redrawn depends on the responses
+    assert [row["prompt_id"] for row in table(run, "curriculum", last)][:first] == before[:first]
     assert again[last - 1]["rollout/leftovers"] > 0
     assert {row["policy_version"] for row in table(run, "rollouts", last)} == {last - 1}
