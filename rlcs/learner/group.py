@@ -90,8 +90,8 @@ class LearnerGroup:
 
         Raises:
             RLCSError: the one that a rank raised.
-            EngineError: a rank died, raised another error, or did not answer in time. Several ranks are then ended: they
-                would wait for that one.
+            EngineError: a rank died, raised another error, or did not answer in time. Ranks that still wait for such a
+                one are ended.
         """
         return self._wait_all(calls, doing, timeout_s)[0]
 
@@ -153,7 +153,7 @@ class LearnerGroup:
                     deadline = min(deadline, time.monotonic() + GRACE_S)
         if not failures and not pending:
             return list(ray.get(list(calls[skip_first:])))
-        if self.size > 1:
+        if self.size > 1 and pending:
             self.close()
         raise self._explained(failures, doing, timeout_s)
 

@@ -100,7 +100,14 @@ def test_ctrl_c_saves_and_resume_goes_on(finished: tuple[Path, str]) -> None:
     folder = finished[0].parent
     policy = finished[0] / "policy-sft"
     config = str(Path("configs/quickstart.yaml").absolute())
-    arguments = ["model.init=null", f"model.path={policy}", "sft.enabled=false", "train.steps=8", *SMALL]
+    arguments = [
+        "model.init=null",
+        f"model.path={policy}",
+        "sft.enabled=false",
+        "train.steps=8",
+        "learner.num_ranks=2",
+        *SMALL,
+    ]
     process = subprocess.Popen(
         rlcs("train", config, f"output_dir={folder}", "name=stopped", *arguments),
         stdout=subprocess.PIPE,
@@ -125,7 +132,10 @@ def test_ctrl_c_saves_and_resume_goes_on(finished: tuple[Path, str]) -> None:
     assert list_checkpoints(folder / "stopped")[-1].name == f"step-{stopped_at:06d}"
 
     output = run("train", "--resume", str(folder / "stopped"))
-    assert [line["step"] for line in read_metrics(folder / "stopped")] == list(range(1, 9))
+    lines = read_metrics(folder / "stopped")
+    assert [line["step"] for line in lines] == list(range(1, 9))
+    # The learner has two ranks here, before and after.
+    assert all(line["learner/logprob_gap_mean"] <= 1e-4 and line["learner/rank_spread"] < 1 for line in lines)
     assert "Held-out accuracy" in output
     versions = pq.read_table(folder / "stopped" / "rollouts" / "step-000008.parquet").column("policy_version")
     assert set(versions.to_pylist()) == {7}

@@ -49,7 +49,7 @@ def policy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_groups() -> MakeGroups:
     """Groups of random tokens: `make_groups(groups, size, seed=0, forced=False)`."""
 
@@ -80,7 +80,7 @@ def make_groups() -> MakeGroups:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_random_batch(make_groups: MakeGroups) -> MakeBatch:
     """A batch of random tokens and advantages, with the arguments of `make_groups`."""
 

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from rlcs.config import LearnerConfig
+from rlcs.errors import CheckpointError, EngineError
 from rlcs.learner.actor import LearnerActor
+from rlcs.learner.group import LearnerGroup
 from rlcs.learner.learner import Learner
 from rlcs.types import Batch
 from rlcs.weights import to_arrays, to_tensors
@@ -61,3 +63,35 @@ def test_an_actor_does_as_a_learner_and_its_weights_are_views_of_shared_memory(
         assert (tmp_path / "policy" / "model.safetensors").is_file()
     finally:
         ray.kill(actor)
+
+
+def test_a_group_of_two_ranks_does_as_a_learner_and_names_a_rank_that_died(
+    ray_cluster: None, policy_folder: Path, make_random_batch: Callable[..., Batch], tmp_path: Path
+) -> None:
+    import ray
+
+    settings = {"threads": 1, "learning_rate": 1e-3, "num_minibatches": 2}
+    local = Learner(str(policy_folder), LearnerConfig(**settings), seed=1)
+    group = LearnerGroup(str(policy_folder), LearnerConfig(**settings, num_ranks=2), seed=1)
+    try:
+        group.start()
+        for seed in (1, 2):
+            batch = make_random_batch(seed=seed)
+            expected = local.update(batch, group_sizes=[4, 4, 4])
+            metrics = group.update(batch, group_sizes=[4, 4, 4])
+            assert metrics["learner/loss"] == pytest.approx(expected["learner/loss"], abs=1e-5)
+        tensors = to_tensors(ray.get(group.weights(), timeout=60))
+        for name, value in local.weights().items():
+            torch.testing.assert_close(tensors[name], value, atol=1e-5, rtol=0)
+        group.save_state(tmp_path / "state")
+        group.save_policy(tmp_path / "policy")
+        group.load_state(tmp_path / "state")
+        np.testing.assert_allclose(group.logprobs(batch), local.logprobs(batch), atol=1e-4)
+        with pytest.raises(CheckpointError, match="cannot be read"):
+            group.load_state(tmp_path / "nowhere")
+        ray.kill(group.actors[1])
+        with pytest.raises(EngineError, match="rank 1 of 2 of the learner failed while updating the policy") as error:
+            group.update(make_random_batch())
+        assert "\n" not in str(error.value)
+    finally:
+        group.close()
