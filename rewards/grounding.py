@@ -118,7 +118,7 @@ class Grounding(Verifier):
                 return "coordinates in pixels cannot be converted without the columns `width` and `height`"
             if not all(_is_within(item.box, system) for item in reference):
                 return f"a reference box lies outside of the range of reference_coordinates={system}"
-        return reason
+        return reason or _outside(reference, system, size_of(columns))
 
     def match(self, answer: str, reference: str, **columns: Any) -> Match:
         threshold, given, system = self._settings(columns)
@@ -244,6 +244,18 @@ def _is_within(box: Box, system: Coordinates) -> bool:
     if system == Coordinates.UNIT:
         return min(box) >= 0 and max(box) <= 1
     return system != Coordinates.THOUSAND or (min(box) >= 0 and max(box) <= 1000)
+
+
+def _outside(boxes: Sequence[LabelledBox], system: str, size: tuple[float, float] | None) -> str | None:
+    """Why a reference cannot be of its image, or None; a pixel is forgiven, since annotations are rounded."""
+    extent = {Coordinates.UNIT: (1.0, 1.0), Coordinates.THOUSAND: (1000.0, 1000.0)}.get(Coordinates(system), size)
+    if extent is None:
+        return None
+    slack = 1.0 if system == Coordinates.PIXEL else _TINY
+    for x1, y1, x2, y2 in (item.box for item in boxes):
+        if min(x1, y1) < -slack or x2 > extent[0] + slack or y2 > extent[1] + slack:
+            return f"the reference box {[x1, y1, x2, y2]} lies outside of the image, {extent[0]:g} x {extent[1]:g}"
+    return None
 
 
 def _wrong_threshold(value: Any) -> str | None:

@@ -27,7 +27,7 @@ from pydantic import (
 from rlcs.config_logging import LoggingConfig as LoggingConfig
 from rlcs.config_section import Section as Section
 
-OUR_COLUMNS = ("prompt", "answer", "domain", "tier", "solution")
+OUR_COLUMNS = ("prompt", "answer", "domain", "tier", "solution", "images", "videos")
 """Columns of a dataset that have a meaning here; `data.columns` says what a dataset calls them."""
 
 HomePath = Annotated[str, AfterValidator(os.path.expanduser)]
@@ -101,12 +101,18 @@ class DataConfig(Section):
     subset: str | None = Field(None, description="Configuration of a hub dataset, such as `main` of openai/gsm8k.")
     eval_fraction: float = Field(0.1, ge=0, lt=1, description="Share of `train` held out if `eval` is not given.")
     columns: dict[str, str] = Field(
-        default_factory=dict, description="Renames columns: ours (prompt, answer, domain, tier, solution) to theirs."
+        default_factory=dict,
+        description="Renames columns: ours (prompt, answer, domain, tier, solution, images, videos) to theirs.",
     )
     system_prompt: str | None = Field(None, description="System message put before every prompt.")
     answer_required: bool = Field(
         True, description="Refuse rows without a reference answer; false where a judge or a reward model scores."
     )
+    max_image_pixels: PositiveInt = Field(
+        16_777_216, description="A row with a larger picture or frame is bad; 16,777,216 is 4096 x 4096."
+    )
+    max_video_frames: PositiveInt = Field(128, description="A row with a longer video is bad.")
+    video_fps: PositiveFloat = Field(2.0, description="Frames a second of videos given as frames that do not say.")
     on_bad_row: Literal["error", "skip"] = Field("error", description="Refuse a dataset with a bad row, or skip it.")
 
     @model_validator(mode="after")

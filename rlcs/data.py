@@ -1,6 +1,6 @@
 """Datasets as prompts: rows checked one by one, then split into training and held-out prompts that never overlap.
 
-Ours are the columns `prompt` (text, or a list of chat messages), `answer`, `domain`, `tier` and `solution`;
+Ours are the columns `prompt` (text, or a list of chat messages), `answer`, `domain`, `tier`, `solution`, `images` and `videos`;
 `data.columns` maps them to a dataset's own names. Every other column goes to `Prompt.metadata`. A row that cannot be
 used is reported with its number, and refused or skipped as `data.on_bad_row` says. Reading files is `rlcs.data_files`,
 checking a row is `rlcs.data_rows`.
@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 from rlcs.config import OUR_COLUMNS, DataConfig
 from rlcs.data_files import BadRow, RowSource, open_rows
-from rlcs.data_rows import RowProblem, to_prompt, to_solution
+from rlcs.data_media import MediaReader, read_prompt
+from rlcs.data_rows import RowProblem, to_solution
 from rlcs.errors import DataError
 from rlcs.types import Prompt, content_id
 
@@ -29,6 +30,8 @@ _USUAL_NAMES = {
     "prompt": ("question", "problem", "instruction", "messages", "query", "input", "text"),
     "answer": ("final_answer", "label", "target", "reference", "ground_truth", "output", "solution"),
     "solution": ("rationale", "reasoning", "response", "completion", "output"),
+    "images": ("image", "img", "picture", "pictures", "image_path"),
+    "videos": ("video", "frames", "video_path"),
 }
 """What datasets often call our columns, for a hint."""
 
@@ -151,6 +154,7 @@ class _RowReader:
         self.source = source
         self.solutions = solutions
         self.columns = {ours: config.columns.get(ours, ours) for ours in OUR_COLUMNS}
+        self.media = MediaReader.of(config, source.folder)
         self.needed = _NEEDED if config.answer_required else ("prompt",)
         self.unseen = {ours for ours in expected if ours not in _NEEDED}
         self.bad: list[str] = []
@@ -159,6 +163,17 @@ class _RowReader:
             for ours in (*self.needed, *sorted(self.unseen)):
                 if self.columns[ours] not in source.columns:
                     raise DataError(f"{source.name}: {missing_column(ours, self.columns[ours], source.columns)}")
+            for ours in ("images", "videos"):
+                unused = [name for name in _USUAL_NAMES[ours] if name in source.columns]
+                if unused and self.columns[ours] not in source.columns:
+                    logger.warning(
+                        "%s: no %s are shown; if column %r holds them, set data.columns.%s=%s",
+                        source.name,
+                        ours,
+                        unused[0],
+                        ours,
+                        unused[0],
+                    )
 
     def read(self) -> Iterator[tuple[Prompt, str | None]]:
         """Prompts with their solution (None where there is none, or none is wanted)."""
@@ -176,10 +191,11 @@ class _RowReader:
                 self._refuse(row.number, missing_column(missing[0], self.columns[missing[0]], columns))
                 continue
             try:
-                prompt = to_prompt(
+                prompt = read_prompt(
                     row.values,
                     self.columns,
                     self.config.system_prompt,
+                    self.media,
                     answer_required=self.config.answer_required,
                 )
                 solution = to_solution(row.values, self.columns) if self.solutions else None

@@ -55,6 +55,8 @@ class RowSource:
     columns: list[str] | None
     """All columns, or None if each row brings its own (JSONL)."""
     rows: Iterable[Row | BadRow]
+    folder: Path = Path()
+    """Paths in the rows are relative to it."""
 
 
 def is_file_name(name: str) -> bool:
@@ -112,7 +114,7 @@ def _exists(path: Path) -> bool:
 
 def _open_jsonl(path: Path) -> RowSource:
     path.open("rb").close()
-    return RowSource(str(path), "line", None, _jsonl_rows(path))
+    return RowSource(str(path), "line", None, _jsonl_rows(path), path.parent)
 
 
 def _jsonl_rows(path: Path) -> Iterator[Row | BadRow]:
@@ -151,7 +153,7 @@ def _open_csv(path: Path) -> RowSource:
     if header is None:
         raise DataError(f"{path} is empty: a CSV file begins with a line of column names")
     _check_columns(header, path)
-    return RowSource(str(path), "row", header, _csv_rows(path, len(header)))
+    return RowSource(str(path), "row", header, _csv_rows(path, len(header)), path.parent)
 
 
 def _csv_reader(stream: BinaryIO) -> Any:
@@ -211,7 +213,7 @@ def _open_parquet(path: Path) -> RowSource:
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path} is no Parquet file that can be read: {first_line(error)}") from error
     _check_columns(columns, path)
-    return RowSource(str(path), "row", columns, _parquet_rows(file, path))
+    return RowSource(str(path), "row", columns, _parquet_rows(file, path), path.parent)
 
 
 def _parquet_rows(file: Any, path: Path) -> Iterator[Row | BadRow]:
@@ -287,7 +289,9 @@ def _open_hub(name: str, key: str, split: str, subset: str | None) -> RowSource:
     for column, feature in loaded.features.items():
         if isinstance(feature, datasets.Image | datasets.Audio | datasets.Video):
             loaded = loaded.cast_column(column, type(feature)(decode=False))
-    return RowSource(f"{name} ({split})", "row", list(loaded.column_names), _hub_rows(loaded))
+    return RowSource(
+        f"{name} ({split})", "row", list(loaded.column_names), _hub_rows(loaded), path if path.is_dir() else Path()
+    )
 
 
 def _hub_rows(dataset: Any) -> Iterator[Row | BadRow]:

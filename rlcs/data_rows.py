@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -49,7 +50,12 @@ def to_prompt(
         if name not in columns.values()
     }
     identity = prompt_id(messages, answer)
-    return Prompt(identity, _with_system(messages, system_prompt), answer, domain, tier, metadata)
+    return with_system(Prompt(identity, messages, answer, domain, tier, metadata), system_prompt)
+
+
+def with_system(prompt: Prompt, system_prompt: str | None) -> Prompt:
+    """The prompt with the system prompt before its messages; its id stays."""
+    return replace(prompt, messages=_with_system(prompt.messages, system_prompt))
 
 
 def to_solution(values: Mapping[str, Any], columns: Mapping[str, str]) -> str | None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MAX_PIXELS = 64_000_000
 """A picture of more is refused where no other limit is given: 192 MB as RGB."""
 
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "MPO")
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 _DEFAULT_FRAME_MS = 100
 """What a browser takes for a frame without a duration."""
 
@@ -87,7 +87,7 @@ def _open(data: bytes, max_pixels: int) -> PIL.Image.Image:
     except PIL.Image.DecompressionBombError as error:
         raise ImageError(f"it has too many pixels, the limit is {max_pixels:,}") from error
     except PIL.UnidentifiedImageError as error:
-        raise ImageError(f"it is no picture of a known format ({', '.join(_FORMATS[:-1])})") from error
+        raise ImageError(f"it is no picture of a known format ({', '.join(_FORMATS)})") from error
     except Exception as error:  # Pillow's decoders raise errors of a dozen roots on damaged files
         raise ImageError(f"it is damaged: {_first_line(error)}") from error
     width, height = image.size

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from rlcs.config import OUR_COLUMNS, Config, DataConfig, JudgeConfig
 from rlcs.data import DataSplits
 from rlcs.data_files import BadRow, open_rows
-from rlcs.data_rows import RowProblem, to_prompt
+from rlcs.data_media import MediaReader, read_prompt
+from rlcs.data_rows import RowProblem
 from rlcs.errors import DataError
 from rlcs.response_format import render_response
 from rlcs.rewards.loading import LoadedReward, load_reward
@@ -106,11 +107,12 @@ def _places(config: DataConfig, ids: Collection[str]) -> dict[str, str]:
         if name is None:
             continue
         source = open_rows(name, f"data.{key}", split=split, subset=config.subset)
+        media = MediaReader.of(config, source.folder)
         for row in source.rows:
             if isinstance(row, BadRow):
                 continue
             try:
-                id_ = to_prompt(row.values, columns, config.system_prompt, answer_required=config.answer_required).id
+                id_ = read_prompt(row.values, columns, None, media, answer_required=config.answer_required).id
             except RowProblem:
                 continue
             if id_ in ids:

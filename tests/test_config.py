@@ -275,7 +275,7 @@ def test_file_that_is_no_utf8_names_the_line(tmp_path: Path) -> None:
         (["data.eval=x.jsonl"], "data.eval goes with data.train"),
         (
             ["data.columns={promt: question}"],
-            "data.columns has no 'promt' (only prompt, answer, domain, tier, solution)",
+            "data.columns has no 'promt' (only prompt, answer, domain, tier, solution, images, videos)",
         ),
         (["data.columns={prompt: x, answer: x}"], "takes two of ours from one column 'x'"),
         (["rollout.max_completion_length=1000"], "is more than the model's context"),

@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -134,7 +135,8 @@ def test_chat_messages_have_the_same_id_in_every_source(tmp_path: Path, write: W
 
 def test_chat_messages_may_have_parts(tmp_path: Path) -> None:
     messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "How many?"}]}]
-    prompt = load(write_jsonl(tmp_path / "rows", [{"prompt": messages, "answer": 3}]))[0]
+    PIL.Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    prompt = load(write_jsonl(tmp_path / "rows", [{"prompt": messages, "answer": 3, "images": "a.png"}]))[0]
     assert prompt.messages == messages
     assert "'[image] How many?'" in describe(prompt)
 

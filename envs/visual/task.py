@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import PIL.Image
 from pydantic import Field
 
-from rlcs.config import Section
+from rlcs.config_section import Section
 
 Scene = dict[str, Any]
 Box = tuple[int, int, int, int]

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from rlcs.config import OUR_COLUMNS, DataConfig
 from rlcs.data_files import BadRow, is_file_name, is_unicode, open_rows
-from rlcs.data_rows import RowProblem, to_prompt
+from rlcs.data_media import MediaReader, read_prompt
+from rlcs.data_rows import RowProblem
 from rlcs.errors import DataError
 from rlcs.types import Prompt
 
@@ -66,14 +67,20 @@ def dataset_source(config: DataConfig) -> Source:
     columns = {ours: config.columns.get(ours, ours) for ours in OUR_COLUMNS}
 
     def rows() -> Iterator[tuple[str, dict[str, Any]]]:
-        for row in open_rows(name, "--data", split=config.train_split, subset=config.subset).rows:
+        source = open_rows(name, "--data", split=config.train_split, subset=config.subset)
+        media = MediaReader.of(config, source.folder)
+        for row in source.rows:
             if isinstance(row, BadRow):
                 continue
             try:
-                prompt = to_prompt(row.values, columns, None, answer_required=config.answer_required)
+                prompt = read_prompt(row.values, columns, None, media, answer_required=config.answer_required)
             except RowProblem:
                 continue
-            yield prompt.id, row.values
+            # The graded dataset may stand in another folder.
+            shown = {
+                name: media.absolute(row.values[name]) for name in (media.images, media.videos) if name in row.values
+            }
+            yield prompt.id, {**row.values, **shown}
 
     types: dict[str, pa.DataType] = {}
     if is_file_name(name) and path.suffix.lower() in (".parquet", ".pq"):
@@ -90,7 +97,15 @@ def prompts_source(prompts: Iterable[Prompt], system_prompt: str | None) -> Sour
         for prompt in prompts:
             messages = prompt.messages[1:] if system_prompt is not None else prompt.messages
             ours = {"prompt": messages, "answer": prompt.answer, "domain": prompt.domain, "tier": prompt.tier}
-            yield prompt.id, {**prompt.metadata, **ours}
+            shown: dict[str, Any] = {}
+            if prompt.images:
+                shown["images"] = [{"bytes": image.data} for image in prompt.images]
+            if prompt.videos:
+                shown["videos"] = [
+                    {"frames": [{"bytes": frame.data} for frame in video.frames], "fps": video.fps}
+                    for video in prompt.videos
+                ]
+            yield prompt.id, {**prompt.metadata, **ours, **shown}
 
     return Source(rows, {}, "tier")
 
