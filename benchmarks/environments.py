@@ -22,10 +22,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the visual tasks.")
     parser.add_argument("--seconds", type=float, default=2.0, help="CPU seconds for each level")
     parser.add_argument("--matplotlib", action="store_true", help="charts by matplotlib too")
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
     options = parser.parse_args()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     env = VisualEnv()
-    runs: list[tuple[str, dict[str, Any]]] = [(task, {}) for task in TASKS]
+    runs: list[tuple[str, dict[str, Any]]] = [(task, {}) for task in options.tasks]
     if options.matplotlib:
         runs.append(("chart", {"renderer": "matplotlib"}))
     print(f"{'task':12} {'target':>6}  {'level 0':>8} {'1':>6} {'2':>6} {'3':>6} {'4':>6}  {'all':>6}  bytes a sample")

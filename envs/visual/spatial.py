@@ -107,7 +107,7 @@ def _ask(ask: str, rng: random.Random, things: list[Thing]) -> Asked | None:
     if ask == "rank":
         order = sorted(things, key=_middle)
         gaps = [_middle(b)[0] - _middle(a)[0] for a, b in itertools.pairwise(order)]
-        if min(gaps) < _CLEAR:
+        if min(gaps) < _CLEAR // 2:
             return None
         rank = rng.randrange(min(len(order), len(_ORDINALS)))
         question = f"Which shape is {_ORDINALS[rank]} from the left?"
