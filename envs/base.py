@@ -19,11 +19,12 @@ from rlcs.config import DataConfig, TaskConfig
 from rlcs.data import DataSplits, check_no_overlap, question_id
 from rlcs.errors import ConfigError
 from rlcs.plugins import load_object
-from rlcs.types import NUM_TIERS, Prompt
+from rlcs.types import NUM_TIERS, Image, Prompt, Score
 
 logger = logging.getLogger(__name__)
 
 BUILTIN_ENVS = {
+    "gui_episode": "rlcs.envs.visual.gui_episode:GuiEpisode",
     "reasoning_gym": "rlcs.envs.reasoning_gym:ReasoningGymEnv",
     "visual": "rlcs.envs.visual.env:VisualEnv",
 }
@@ -65,6 +66,42 @@ class Environment(ABC):
     def solve(self, prompt: Prompt) -> WorkedSolution | None:
         """A worked solution, or None if the environment has none for this task."""
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What an environment of several turns says to a response."""
+
+    state: dict[str, Any]
+    """JSON-like; goes into the next `step`."""
+    observation: list[dict[str, Any]] | None = None
+    """Parts of the next message of the user; None where the episode is over."""
+    images: tuple[Image, ...] = ()
+    """The pictures that the observation has parts for."""
+    score: Score | None = None
+    """What the whole episode is worth; only where it is over."""
+
+
+class EpisodeEnvironment(Environment):
+    """Tasks of several turns. A prompt is the first observation; nothing is kept between calls but what `Turn.state` holds."""
+
+    max_turns: int = 8
+    """Responses after which whoever plays ends the episode with `give_up`."""
+
+    @abstractmethod
+    def reset(self, prompt: Prompt) -> dict[str, Any]:
+        """The state at the beginning; JSON-like."""
+
+    @abstractmethod
+    def step(self, prompt: Prompt, state: dict[str, Any], response: str) -> Turn:
+        """What follows a response of the policy (its text, special tokens kept). `state` is not changed.
+
+        Never raises for what a response holds: a mistake of the policy is told to it in the observation.
+        """
+
+    @abstractmethod
+    def give_up(self, prompt: Prompt, state: dict[str, Any]) -> Score:
+        """What an episode is worth that ends for want of turns or tokens."""
 
 
 def load_env(form: str) -> Environment:

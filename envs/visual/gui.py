@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import PIL.Image
@@ -79,7 +80,7 @@ Made = tuple[list[Element], str, dict[str, Any], str]
 """What the screen shows, the goal in words, the right action, thinking."""
 
 
-def click(box: Box) -> dict[str, Any]:
+def click(box: Sequence[int]) -> dict[str, Any]:
     """The action that clicks a box."""
     return {"action_type": "click", "box_2d": [list(box)]}
 
