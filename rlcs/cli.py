@@ -311,6 +311,21 @@ def dashboard(
 
 
 @app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folder of a run; of several with --compare.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="HTML file to write.")] = Path("report.html"),
+    compare: Annotated[bool, typer.Option("--compare", help="Show several runs in the same plots.")] = False,
+) -> None:
+    """Write the plots of a run and a sample of its responses as one HTML file that can be sent."""
+    from rlcs.dashboard.report import write_report
+
+    if compare != (len(runs) > 1):
+        raise ConfigError("give one run, or --compare and two or more")
+    size = write_report(runs, output)
+    typer.echo(f"wrote {output} ({size / 1e6:.1f} MB)")
+
+
+@app.command()
 def status(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
     watch: Annotated[bool, typer.Option("--watch", help="Stay and show what is new, until the run ends.")] = False,

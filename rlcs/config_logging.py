@@ -45,3 +45,4 @@ class LoggingConfig(Section):
         32, ge=0, description="Groups an iteration whose rollouts are written with each token and its log-probability."
     )
     alarms: AlarmConfig = Field(default_factory=AlarmConfig, description="Limits of the dashboard's alarms.")
+    report: bool = Field(True, description="Write report.html to the run's folder when the run is finished.")

@@ -21,7 +21,7 @@ from rlcs.curricula.base import Curriculum, PromptTable
 from rlcs.curricula.loading import load_curriculum
 from rlcs.data import DataSplits
 from rlcs.envs.base import Environment
-from rlcs.errors import CheckpointError
+from rlcs.errors import CheckpointError, RLCSError
 from rlcs.evaluation import evaluate, mean_accuracy
 from rlcs.interrupt import StopRequest, uninterrupted
 from rlcs.models import context_length, load_tokenizer
@@ -207,10 +207,24 @@ def _run(
         finally:
             trainer.close()
     summary.write(run_dir)
+    if config.logging.report:
+        _report(run_dir, display)
     display.stage(
         f"done: {summary.steps} iterations, {summary.generated_tokens:,} generated tokens; the run is in {run_dir}"
     )
     return summary
+
+
+def _report(run_dir: Path, display: Display) -> None:
+    """Write the run's report; a run that is finished does not fail for it."""
+    from rlcs.dashboard.report import write_report
+
+    try:
+        write_report([run_dir], run_dir / "report.html")
+    except (RLCSError, OSError) as error:
+        display.note(f"no report was written: {error}")
+    else:
+        display.note(f"{run_dir / 'report.html'} shows the run; so does  rlcs dashboard {run_dir.parent}")
 
 
 def _begin(config: Config, data: DataSplits, examples: list[SFTExample]) -> str:

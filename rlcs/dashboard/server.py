@@ -18,7 +18,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from rlcs.dashboard.figures.overview import compare_figures
+from rlcs.dashboard.figures.overview import AXES, compare_figures
 from rlcs.dashboard.guard import Guard, is_local, known_hosts
 from rlcs.dashboard.pages import PAGES, Explain, page_values
 from rlcs.dashboard.render import environment
@@ -123,13 +123,17 @@ class _Site:
             return RedirectResponse("/", status_code=303)
         runs = [self._folder.run(name) for name in names]
         grouped = request.query_params.get("group") == "1"
+        axis = request.query_params.get("x", "step")
+        axis = axis if axis in AXES else "step"
         problems = [f"{run.name}: {run.problem}" for run in runs if run.problem]
         values = {
             "title": "Compare",
             "page": "compare",
             "names": names,
             "grouped": grouped,
-            "figures": compare_figures([run for run in runs if not run.problem], grouped=grouped),
+            "axis": axis,
+            "axes": AXES,
+            "figures": compare_figures([run for run in runs if not run.problem], grouped=grouped, axis=axis),
             "notes": problems,
         }
         return _page("compare.html", values)

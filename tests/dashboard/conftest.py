@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,27 +80,38 @@ def write_steps(run_dir: Path, first: int, last: int) -> None:
     log.close()
 
 
+@pytest.fixture(scope="session")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of twelve iterations, to be copied."""
+    return write_run(tmp_path_factory.mktemp("whole") / "whole", 12)
+
+
 @pytest.fixture
-def make_run(tmp_path: Path) -> Callable[..., Path]:
+def make_run(tmp_path: Path, whole_run: Path) -> Callable[..., Path]:
     """Makes a run of so many iterations in the folder of runs, `tmp_path / "runs"`."""
 
     def make(name: str = "first", steps: int = 12) -> Path:
         run_dir = tmp_path / "runs" / name
-        (run_dir / "policy-init").mkdir(parents=True)
-        (tmp_path / "run.yaml").write_text(CONFIG)
-        config = load_config(tmp_path / "run.yaml", [f"name={name}", f"output_dir={tmp_path / 'runs'}"])
-        (run_dir / "config.yaml").write_text(dump_config(config))
-        _write_tokenizer(run_dir / "policy-init" / "tokenizer.json")
-        if steps:
-            write_steps(run_dir, 1, steps)
-            log = RunLog(run_dir, config.logging, {})
-            for step in (0, steps):
-                log.write_evaluation(
-                    [EvaluationRow(step, d, 1, 20, 4, 0.4 + 0.02 * step, 0.9, 4, 0.5, 1.0) for d in DOMAINS]
-                )
-        return run_dir
+        return Path(shutil.copytree(whole_run, run_dir)) if steps == 12 else write_run(run_dir, steps)
 
     return make
+
+
+def write_run(run_dir: Path, steps: int) -> Path:
+    """A run of so many iterations."""
+    (run_dir / "policy-init").mkdir(parents=True)
+    (run_dir / "config.yaml").write_text(CONFIG)
+    config = load_config(run_dir / "config.yaml")
+    (run_dir / "config.yaml").write_text(dump_config(config))
+    _write_tokenizer(run_dir / "policy-init" / "tokenizer.json")
+    if steps:
+        write_steps(run_dir, 1, steps)
+        log = RunLog(run_dir, config.logging, {})
+        for step in (0, steps):
+            log.write_evaluation(
+                [EvaluationRow(step, d, 1, 20, 4, 0.4 + 0.02 * step, 0.9, 4, 0.5, 1.0) for d in DOMAINS]
+            )
+    return run_dir
 
 
 def _write_tokenizer(path: Path) -> None:

@@ -191,7 +191,11 @@ _COMPARED = (
 )
 
 
-def compare_figures(runs: Sequence[Run], *, grouped: bool) -> list[Figure]:
+AXES = {"step": "iteration", "tokens": "tokens generated (millions)", "hours": "hours"}
+"""What runs are compared over: at equal iterations, tokens or time."""
+
+
+def compare_figures(runs: Sequence[Run], *, grouped: bool, axis: str = "step") -> list[Figure]:
     """The main plots of several runs; `grouped`: the mean and the range of runs whose names differ in a last number."""
     groups: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
@@ -200,25 +204,39 @@ def compare_figures(runs: Sequence[Run], *, grouped: bool) -> list[Figure]:
         "accuracy",
         "Accuracy on held-out prompts",
         "lines",
+        x_label=AXES[axis],
         y_label="accuracy",
         percent=True,
         smooth=False,
         note="The band is the range over runs of a group, or the 95 % interval of one run.",
     )
     for index, (name, members) in enumerate(groups.items()):
-        each = [accuracy_series(run.evaluations, name, "main") for run in members if run.evaluations]
+        each = [_moved(run, accuracy_series(run.evaluations, name, "main"), axis) for run in members if run.evaluations]
         if each:
             accuracies.series.append(_joined(name, each, *domain_colour(index)))
     figures = [accuracies]
     for metric_name, title, label, form in _COMPARED:
-        figure = Figure(metric_name.replace("/", "-"), title, "lines", y_label=label)
+        figure = Figure(metric_name.replace("/", "-"), title, "lines", x_label=AXES[axis], y_label=label)
         figure.zero, figure.percent, figure.log = form == "zero", form == "percent", form == "log"
         for index, (name, members) in enumerate(groups.items()):
-            each = [line(name, run.columns.series(metric_name)) for run in members if metric_name in run.columns]
+            having = [run for run in members if metric_name in run.columns]
+            each = [_moved(run, line(name, run.columns.series(metric_name)), axis) for run in having]
             if each:
                 figure.series.append(_joined(name, each, *domain_colour(index)))
         figures.append(figure)
     return figures
+
+
+def _moved(run: Run, series: Series, axis: str) -> Series:
+    """The series over tokens or hours in place of iterations, where the run has recorded them."""
+    name, unit = {"tokens": ("progress/generated_tokens", 1e6), "hours": ("progress/seconds", 3600.0)}.get(
+        axis, ("", 1.0)
+    )
+    steps, done = run.columns.series(name)
+    if len(steps):
+        places = np.array([float(x) for x in series.x])
+        series.x = (np.interp(places, np.append(0.0, steps), np.append(0.0, done)) / unit).tolist()
+    return series
 
 
 def seed_group(name: str) -> str:
@@ -232,12 +250,18 @@ def _joined(name: str, each: Sequence[Series], colour: str, dashed: bool) -> Ser
     if len(each) == 1:
         only = each[0]
         return Series(name, only.x, only.y, colour, only.low, only.high, dashed, only.points)
-    shared = sorted(set.intersection(*({float(x) for x in series.x} for series in each)))
-    table = np.array([[dict(zip(map(float, s.x), s.y, strict=True))[x] for x in shared] for s in each], dtype=float)
+    xs = [np.array([float(x) for x in series.x]) for series in each]
+    ys = [np.array([np.nan if y is None else y for y in series.y], dtype=np.float64) for series in each]
+    if each[0].points and len({len(x) for x in xs}) == 1:  # the k-th evaluation of each, wherever it was made
+        shared, table = np.mean(xs, axis=0), np.array(ys)
+    else:
+        first, last = max(x[0] for x in xs), min(x[-1] for x in xs)
+        shared = np.linspace(first, last, min(400, max(len(x) for x in xs)))
+        table = np.array([np.interp(shared, x, y) for x, y in zip(xs, ys, strict=True)])
     label = f"{name} (mean of {len(each)} runs)"
     return Series(
         label,
-        shared,
+        shared.tolist(),
         table.mean(axis=0).tolist(),
         colour,
         table.min(axis=0).tolist(),

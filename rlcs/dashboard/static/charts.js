@@ -21,13 +21,15 @@ export function formatNumber(value, percent) {
   return String(Number(value.toPrecision(3)));
 }
 
-// Exponential moving average by distance on the axis, so that thinned lines are smoothed as whole ones are.
+// Exponential moving average by distance on the axis, so that thinned lines are smoothed as whole ones are; where the
+// axis has no iterations, a two-hundredth of it counts as one.
 export function smoothed(x, y, weight) {
+  const unit = x.length > 1 && x.some((value) => !Number.isInteger(value)) ? (x[x.length - 1] - x[0]) / 200 : 1;
   let mean = null;
   let before = null;
   return y.map((value, i) => {
     if (value === null) return null;
-    const keep = before === null ? 0 : weight ** Math.max(1, x[i] - before);
+    const keep = before === null ? 0 : weight ** (unit === 1 ? Math.max(1, x[i] - before) : (x[i] - before) / unit);
     mean = mean === null ? value : keep * mean + (1 - keep) * value;
     before = x[i];
     return mean;
