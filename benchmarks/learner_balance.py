@@ -9,7 +9,7 @@ from the wheel without installing it; it deals single sequences, in equal number
 `families` is `deal` from the batch's arrays, which finds the shared prompts and keeps them together: there the cost of a
 shared prompt counts once, and the time includes finding them. Times are processor time of one thread.
 
-Then the packing of micro-batches: how many `micro_batches` makes, and first-fit decreasing would, above the lower bound.
+Then the packing of micro-batches: the lower bound on their number, how many `micro_batches` makes, and its time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from rlcs.learner.balance import CostModel, deal, spread
-from rlcs.learner.batching import micro_batches
+from rlcs.learner.batching import families, micro_batches, packing_work
 from rlcs.learner.partition import partition
 from rlcs.types import Batch
 
@@ -48,13 +48,16 @@ def verl_partition(wheel: Path) -> Callable[[list[float], int, bool], list[list[
     return lambda costs, parts, equal: names["get_seqlen_balanced_partitions"](costs, parts, equal_size=equal)
 
 
-def make_batch(count: int, rng: np.random.Generator) -> Batch:
+def make_batch(count: int, rng: np.random.Generator, size: int | None = SIZE) -> Batch:
+    """`size` sequences a prompt; 2 to 16 if None."""
+    sizes = [size] * (count // size) if size else rng.integers(2, 17, count)
+    owner = np.repeat(np.arange(len(sizes)), sizes)[:count]
     lengths = np.clip(rng.lognormal(np.log(500), 0.8, count), 8, 8192 - PROMPT).astype(np.int64) + PROMPT
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     tokens = rng.integers(0, 30_000, offsets[-1])
     mask = np.ones(offsets[-1], np.bool_)
     for index, start in enumerate(offsets[:-1]):
-        first = offsets[index // SIZE * SIZE]
+        first = offsets[np.searchsorted(owner, owner[index])]
         tokens[start : start + PROMPT] = tokens[first : first + PROMPT]
         mask[start : start + PROMPT] = False
     zeros = np.zeros(offsets[-1], np.float32)
@@ -71,36 +74,26 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float]:
     return result, (time.process_time() - started) * 1000
 
 
-def first_fit_decreasing(costs: list[int], budget: int) -> int:
-    """Number of bins."""
-    room: list[int] = []
-    for cost in sorted(costs, reverse=True):
-        for index, left in enumerate(room):
-            if cost <= left:
-                room[index] -= cost
-                break
-        else:
-            room.append(budget - cost)
-    return len(room)
-
-
 def packing(seeds: int) -> None:
     print("\n| micro-batches above the lower bound, 512 sequences | " + " | ".join(f"{b:,}" for b in BUDGETS) + " |")
     print("|---|" + "---|" * len(BUDGETS))
     rows: dict[str, list[str]] = {}
-    for share in (False, True):
+    for kind, sizes, share in (
+        ("single sequences", SIZE, False),
+        (f"families of {SIZE}", SIZE, True),
+        ("families of 2 to 16", None, True),
+    ):
         for budget in BUDGETS:
-            counts = np.zeros(3)
+            counts, ms = np.zeros(2), 0.0
             for seed in range(seeds):
-                batch = make_batch(512, np.random.default_rng(seed))
-                parts = micro_batches(batch, np.arange(512), budget, share=share)
-                families = [family for part in parts for family in part]
-                costs = [f.prefix + int((batch.lengths[f.sequences] - f.prefix).sum()) for f in families]
-                counts += [-(-sum(costs) // budget), len(parts), first_fit_decreasing(costs, budget)]
-            kind = "families" if share else "single sequences"
-            for name, count in zip(("`micro_batches`", "first-fit decreasing"), counts[1:], strict=True):
-                text = f"{counts[0] / seeds:.1f} -> {count / seeds:.1f} (+{count / counts[0] - 1:.1%})"
-                rows.setdefault(f"{name}, {kind}", []).append(text)
+                batch = make_batch(512, np.random.default_rng(seed), sizes)
+                units = families(batch, np.arange(512), share=share)
+                parts, taken = timed(lambda b=batch, t=budget, s=share: micro_batches(b, np.arange(512), t, share=s))
+                bound = packing_work(batch, units).lower_bound(budget)
+                counts += [bound, len(parts)]
+                ms += taken
+            text = f"{counts[0] / seeds:.1f} -> {counts[1] / seeds:.1f} (+{counts[1] / counts[0] - 1:.1%}), {ms / seeds:.0f} ms"
+            rows.setdefault(kind, []).append(text)
     for name, cells in rows.items():
         print(f"| {name} | " + " | ".join(cells) + " |")
 

@@ -62,6 +62,9 @@ def train(
     overrides: Overrides = None,
     resume: Annotated[Path | None, typer.Option("--resume", help="Folder of a run to go on with.")] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the resolved settings and exit.")] = False,
+    dry: Annotated[
+        bool, typer.Option("--dry-run", help="Print placement, memory and tokens a step; start nothing.")
+    ] = False,
 ) -> None:
     """Train a policy: cold start if configured, reinforcement learning, evaluation before and after."""
     from rlcs.config_loading import dump_config, load_config
@@ -80,6 +83,13 @@ def train(
     settings = load_config(config, overrides or [])
     if print_config:
         typer.echo(dump_config(settings), nl=False)
+        return
+    if dry:
+        from rlcs.dry_run import dry_run
+        from rlcs.preflight import available_cpus, available_gpus
+
+        report = dry_run(settings, num_cpus=available_cpus(settings), num_gpus=available_gpus(settings))
+        typer.echo(report, nl=False)
         return
     from rlcs.launch import train as train_run
     from rlcs.progress import Display

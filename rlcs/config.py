@@ -56,6 +56,21 @@ class TinyConfig(Section):
         return self
 
 
+class ShapeConfig(Section):
+    """Sizes of a model whose config.json is not at hand; for the estimates of `rlcs train --dry-run` only."""
+
+    hidden_size: PositiveInt = Field(description="Width.")
+    num_layers: PositiveInt = Field(description="Decoder layers.")
+    num_heads: PositiveInt = Field(description="Attention heads.")
+    num_kv_heads: PositiveInt | None = Field(None, description="Key-value heads; num_heads if null.")
+    head_dim: PositiveInt | None = Field(None, description="Width of a head; hidden_size / num_heads if null.")
+    intermediate_size: PositiveInt = Field(description="Width of the MLP; of one expert where there are several.")
+    vocab_size: PositiveInt = Field(description="Vocabulary.")
+    tied: bool = Field(False, description="Whether embeddings and head are one matrix.")
+    num_experts: NonNegativeInt = Field(0, description="Experts a layer; 0 in a dense model.")
+    active_experts: NonNegativeInt = Field(0, description="Experts that a token goes through.")
+
+
 class ModelConfig(Section):
     """Which policy is trained."""
 
@@ -66,6 +81,9 @@ class ModelConfig(Section):
     tiny: TinyConfig = Field(default_factory=TinyConfig, description="Shape of the policy of `init: tiny`.")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Weights' type in learner and engines.")
     trust_remote_code: bool = Field(False, description="Let a model folder bring Python code of its own.")
+    shape: ShapeConfig | None = Field(
+        None, description="Sizes, for estimates of memory where the model's config.json is not on this machine."
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -442,7 +460,12 @@ CRITIC_FIELDS = (
 class LearnerConfig(Section):
     """The update: GRPO with AdamW."""
 
-    learning_rate: PositiveFloat = Field(1e-6, description="AdamW learning rate.")
+    optimizer: Literal["adamw", "adamw_8bit", "muon"] = Field(
+        "adamw",
+        description="AdamW; AdamW with moments of 8 bits (needs bitsandbytes); or Muon for the matrices of the layers, "
+        "with AdamW for embeddings, head, norms and biases.",
+    )
+    learning_rate: float = Field(1e-6, gt=0, le=1, description="AdamW learning rate, and Muon's.")
     warmup_steps: int = Field(0, ge=0, description="Iterations of linear learning-rate warm-up.")
     weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay.")
     adam_beta1: float = Field(0.9, ge=0, lt=1, description="AdamW beta1.")
@@ -688,6 +711,13 @@ class ClusterConfig(Section):
         None, description="CPUs of the local cluster; all of the machine if not given."
     )
     num_gpus: int | None = Field(None, ge=0, description="GPUs of the local cluster; all of the machine if not given.")
+    placement: Literal["split", "colocate"] = Field(
+        "split",
+        description="GPUs of their own for engines and learner, or the same for both: the engines sleep while it works.",
+    )
+    num_nodes: PositiveInt = Field(1, description="Nodes that the actors are placed on.")
+    gpus_per_node: int | None = Field(None, ge=0, description="GPUs of each node; num_gpus or those found if null.")
+    gpu_memory_gib: PositiveFloat = Field(80.0, description="Memory of one GPU in GiB, for the estimates.")
 
 
 class Config(Section):
@@ -737,9 +767,23 @@ class Config(Section):
                     f"model's context (model.tiny.max_position_embeddings, {context})"
                 )
         rollout = self.rollout
+        _check_placement(self)
         if rollout.gpus_per_engine and rollout.tensor_parallel_size > max(1, rollout.gpus_per_engine):
             raise ValueError(
                 f"rollout.tensor_parallel_size ({rollout.tensor_parallel_size}) is more than "
                 f"rollout.gpus_per_engine ({rollout.gpus_per_engine})"
             )
         return self
+
+
+def _check_placement(config: Config) -> None:
+    """GPUs are whole where they must be; engines and learner share them only where they take turns."""
+    engine, learner = config.rollout.gpus_per_engine, config.learner.gpus
+    for key, gpus in (("rollout.gpus_per_engine", engine), ("learner.gpus", learner)):
+        if gpus > 1 and gpus != int(gpus):
+            raise ValueError(f"{key} ({gpus:g}) must be a whole number, or less than 1 for a part of a GPU")
+    if config.cluster.placement == "colocate" and (engine < 1 or learner < 1):
+        raise ValueError(
+            f"cluster.placement colocate needs whole GPUs for engines and learner: rollout.gpus_per_engine is {engine:g}, "
+            f"learner.gpus {learner:g}; parts of a GPU are shared without turns by cluster.placement split"
+        )

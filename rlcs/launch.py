@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ from rlcs.errors import CheckpointError, RLCSError
 from rlcs.evaluation import evaluate, mean_accuracy
 from rlcs.interrupt import StopRequest, uninterrupted
 from rlcs.models import context_length, load_tokenizer
-from rlcs.preflight import check_before_start, check_prompt_lengths
+from rlcs.preflight import available_cpus, available_gpus, check_before_start, check_prompt_lengths
 from rlcs.preflight_rewards import check_rewards
 from rlcs.progress import Display
 from rlcs.rollout.fleet import RolloutFleet
@@ -137,25 +136,6 @@ def load_run_config(run_dir: Path) -> Config:
     return load_config(path).model_copy(
         update={"output_dir": run_dir.absolute().parent, "name": run_dir.absolute().name}
     )
-
-
-def available_cpus(config: Config) -> float:
-    """CPUs that Ray will have: of the local cluster, or without a limit where another is joined."""
-    if config.cluster.address is not None or "RAY_ADDRESS" in os.environ:
-        return float("inf")
-    return float(config.cluster.num_cpus or len(os.sched_getaffinity(0)))
-
-
-def available_gpus(config: Config) -> float:
-    """GPUs that Ray will have, counted without starting CUDA."""
-    if config.cluster.address is not None or "RAY_ADDRESS" in os.environ:
-        return float("inf")
-    if config.cluster.num_gpus is not None:
-        return float(config.cluster.num_gpus)
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return float(len([device for device in visible.split(",") if device.strip()]))
-    return float(len(list(Path("/proc/driver/nvidia/gpus").glob("*"))))
 
 
 def _run(

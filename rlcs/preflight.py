@@ -48,6 +48,25 @@ def check_before_start(config: Config, *, num_cpus: float, num_gpus: float) -> N
     check_cluster(config, num_cpus, num_gpus)
 
 
+def available_cpus(config: Config) -> float:
+    """CPUs that Ray will have: of the local cluster, or without a limit where another is joined."""
+    if config.cluster.address is not None or "RAY_ADDRESS" in os.environ:
+        return float("inf")
+    return float(config.cluster.num_cpus or len(os.sched_getaffinity(0)))
+
+
+def available_gpus(config: Config) -> float:
+    """GPUs that Ray will have, counted without starting CUDA."""
+    if config.cluster.address is not None or "RAY_ADDRESS" in os.environ:
+        return float("inf")
+    if config.cluster.num_gpus is not None:
+        return float(config.cluster.num_gpus)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return float(len([device for device in visible.split(",") if device.strip()]))
+    return float(len(list(Path("/proc/driver/nvidia/gpus").glob("*"))))
+
+
 def check_prompt_lengths(
     prompts: Sequence[Prompt],
     tokenizer: PreTrainedTokenizerBase,
@@ -166,6 +185,8 @@ def check_cluster(config: Config, num_cpus: float, num_gpus: float) -> None:
         gpus += reward.model.num_gpus
         scorers += f", reward model {reward.cpus_per_actor:g}"
         more_gpus = f", reward model {reward.model.num_gpus:g}"
+    if config.cluster.placement == "colocate":  # engines and learner take turns on the same
+        gpus -= min(rollout.num_engines * rollout.gpus_per_engine, learner.gpus)
     if cpus > num_cpus + 1e-9:
         raise ConfigError(
             f"the actors need {cpus:g} CPUs ({rollout.num_engines} engines x {rollout.cpus_per_engine:g}, learner "

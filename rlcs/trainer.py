@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ from rlcs.learner.group import LearnerGroup
 from rlcs.leftovers import LeftoverGroups
 from rlcs.models import load_tokenizer
 from rlcs.progress import Display
+from rlcs.reservation import Reservation
 from rlcs.rollout.fleet import RolloutFleet
 from rlcs.runlog import EvaluationRow, RunLog
 from rlcs.scoring import ScoringFleet, merge_metrics
@@ -77,11 +79,21 @@ class Trainer:
         current = self._policy if self._checkpoint is None else str(self._checkpoint / "policy")
         if self._checkpoint is not None:
             self.progress = load_progress(self._checkpoint)
+        reserved, takes_turns = Reservation(config), config.cluster.placement == "colocate"
         self._rollouts = RolloutFleet(
-            current, config.model, config.rollout, tokenizer, seed=config.seed, version=self.progress.step
+            current,
+            config.model,
+            config.rollout,
+            tokenizer,
+            seed=config.seed,
+            version=self.progress.step,
+            options=reserved.engines(),
+            takes_turns=takes_turns,
         )
+        if takes_turns:
+            self._rollouts.start()  # an engine measures what is free of its GPU: before the learner takes its part
         # From the initial policy also on resume, since that is the reference of the KL penalty.
-        self._learner = start_learner(self._policy, config)
+        self._learner = start_learner(self._policy, config, reserved.learners())
         self._scoring = ScoringFleet(config.reward, self._default_reward)
         self._rollouts.start()
         self._learner.start()
@@ -128,6 +140,7 @@ class Trainer:
                 batch = learning_batch(learned, config.learner)
                 rewards = np.concatenate([group.rewards for group in learned])
             with self._timed("learn"):
+                self._rollouts.sleep()
                 sizes = [len(group.responses) for group in learned]
                 learning = self._learner.update(batch, group_sizes=sizes, rewards=rewards)
             with self._timed("sync"):
@@ -249,11 +262,12 @@ class Trainer:
             self._times[stage] += time.perf_counter() - start
 
 
-def start_learner(policy: str, config: Config) -> LearnerGroup:
+def start_learner(policy: str, config: Config, options: Sequence[dict[str, Any]] | None = None) -> LearnerGroup:
     """The ranks of a new learner; `LearnerGroup.start` waits for them."""
     return LearnerGroup(
         policy,
         config.learner,
+        options=options,
         dtype=config.model.dtype,
         seed=config.seed,
         max_completion_length=config.rollout.max_completion_length,

@@ -361,7 +361,10 @@ def configs(draw: st.DrawFn) -> Config:
             "system_prompt": draw(st.none() | _texts),
         },
         "curriculum": {"domain_mix": draw(st.dictionaries(_texts, _floats, max_size=4))},
-        "learner": {"learning_rate": draw(_floats), "gradient_checkpointing": draw(st.booleans())},
+        "learner": {
+            "learning_rate": draw(st.floats(min_value=1e-300, max_value=1)),
+            "gradient_checkpointing": draw(st.booleans()),
+        },
         "reward": {"functions": draw(st.lists(_texts, max_size=3))},
     }
     return Config(**tree)

@@ -215,8 +215,7 @@ def _output(request: GradeRequest, data: DataConfig) -> Path:
 
 
 def _check_machine(config: Config, models: Sequence[ModelConfig]) -> None:
-    from rlcs.launch import available_cpus, available_gpus
-    from rlcs.preflight import check_cluster, check_context
+    from rlcs.preflight import available_cpus, available_gpus, check_cluster, check_context
 
     for model in models:
         check_context(config.model_copy(update={"model": model}))

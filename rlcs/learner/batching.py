@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from rlcs.learner.filling import Work, fill
 from rlcs.types import Batch, FinishReason, Group
 
 
@@ -176,39 +177,23 @@ def families(batch: Batch, sequences: NDArray[np.int64], *, share: bool = True) 
 def micro_batches(
     batch: Batch, sequences: NDArray[np.int64], budget_tokens: int, *, share: bool = True
 ) -> list[list[Family]]:
-    """Split `sequences` into micro-batches of about equal cost, each of at most `budget_tokens` computed tokens.
+    """Split `sequences` into micro-batches of at most `budget_tokens` computed tokens each, as few as can be found.
 
-    A family too large for the budget is split, its prompt then computed once a part; a single sequence over the budget
-    stands alone. Families are dealt longest first to the least loaded micro-batch, into as few as can hold them.
+    A family that is cut has its prompt computed once a part; a single sequence over the budget stands alone. See
+    `rlcs.learner.filling`.
     """
-    units: list[tuple[int, Family]] = []
-    lengths = batch.lengths
-    for family in families(batch, sequences, share=share):
-        part: list[int] = []
-        cost = family.prefix
-        for sequence in family.sequences:
-            own = int(lengths[sequence]) - family.prefix
-            if part and cost + own > budget_tokens:
-                units.append((cost, Family(np.asarray(part, np.int64), family.prefix)))
-                part, cost = [], family.prefix
-            part.append(int(sequence))
-            cost += own
-        units.append((cost, Family(np.asarray(part, np.int64), family.prefix)))
-    if not units:
-        return []
-    order = sorted(range(len(units)), key=lambda index: (-units[index][0], index))
-    bins = max(1, -(-sum(cost for cost, _ in units) // budget_tokens))
-    while True:
-        loads = np.zeros(bins, np.int64)
-        members: list[list[int]] = [[] for _ in range(bins)]
-        for index in order:
-            lightest = int(loads.argmin())
-            loads[lightest] += units[index][0]
-            members[lightest].append(index)
-        over = [m for load, m in zip(loads, members, strict=True) if load > budget_tokens and len(m) > 1]
-        if not over or bins >= len(units):
-            return [[units[index][1] for index in sorted(m)] for m in members if m]
-        bins += 1
+    units = families(batch, sequences, share=share)
+    work = packing_work(batch, units)
+    return [
+        [Family(units[index].sequences[members], units[index].prefix) for index, members in part]
+        for part in fill(work, budget_tokens)
+    ]
+
+
+def packing_work(batch: Batch, units: Sequence[Family]) -> Work:
+    """The tokens of families, as `rlcs.learner.filling` takes them."""
+    own = [(batch.lengths[family.sequences] - family.prefix).tolist() for family in units]
+    return Work([family.prefix for family in units], own)
 
 
 def padded_micro_batches(batch: Batch, sequences: NDArray[np.int64], budget_tokens: int) -> list[list[Family]]:

@@ -64,13 +64,19 @@ class Engine:
         max_model_len: int,
         seed: int,
         version: int = 0,
+        takes_turns: bool = False,
     ) -> None:
+        """`takes_turns`: the engine shares its GPUs with the learner, and can `sleep`; without a GPU it never does."""
         from vllm import LLM
 
         from rlcs.models import load_tokenizer
 
         self.policy_version = version
         self._config = config
+        self._sleeps = takes_turns and _has_gpu()
+        self._is_asleep = False
+        # In a placement group vLLM would ask Ray for GPUs of its own.
+        backend: dict[str, Any] = {"distributed_executor_backend": "mp"} if config.tensor_parallel_size > 1 else {}
         self._tokenizer = load_tokenizer(model_path, trust_remote_code=model.trust_remote_code)
         try:
             self._llm = LLM(
@@ -86,9 +92,13 @@ class Engine:
                 # The learner computes logprobs of the tempered distribution; so must the engine.
                 logprobs_mode="processed_logprobs",
                 disable_log_stats=True,
+                enable_sleep_mode=self._sleeps,
+                **backend,
             )
         except Exception as error:  # vLLM raises anything here
-            raise EngineError(f"vLLM could not load {model_path}: {first_line(error)}") from error
+            raise EngineError(
+                f"vLLM could not load {model_path}: {first_line(error)}{_memory_advice(error)}"
+            ) from error
         self._engine: Any = self._llm.llm_engine
         text_config = self._engine.model_config.hf_config.get_text_config()
         self._is_tied = bool(getattr(text_config, "tie_word_embeddings", False))
@@ -151,10 +161,23 @@ class Engine:
         except EngineError:
             raise
         except Exception as error:  # vLLM raises anything here
-            raise EngineError(f"vLLM failed while generating: {first_line(error)}") from error
+            raise EngineError(f"vLLM failed while generating: {first_line(error)}{_memory_advice(error)}") from error
+
+    def sleep(self) -> None:
+        """Leave the GPU to the learner: weights wait in host memory, the KV cache is forgotten."""
+        if self._sleeps and not self._is_asleep:
+            self._llm.sleep(level=1)
+            self._is_asleep = True
+
+    def wake(self) -> None:
+        """Take the GPU back."""
+        if self._is_asleep:
+            self._llm.wake_up()
+            self._is_asleep = False
 
     def load_weights(self, weights: Mapping[str, NDArray[Any]], version: int) -> None:
         """Put `weights` (Hugging Face names; see `rlcs.weights`) in place; forget all cached prefixes."""
+        self.wake()
         tensors = list(to_tensors(weights).items())
         # vLLM copies tied embeddings into a head of its own, which a reload must fill again.
         if self._is_tied and not any(name == _HEAD for name, _ in tensors):
@@ -191,6 +214,32 @@ def _sampled_logprobs(flat: Any, num_tokens: int) -> NDArray[np.float32]:
     if len(flat.start_indices) != num_tokens:
         raise EngineError(f"vLLM returned {len(flat.start_indices)} logprobs for {num_tokens} tokens")
     return np.asarray(flat.logprobs, dtype=np.float32)[np.asarray(flat.start_indices, dtype=np.int64)]
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "kv cache",
+    "gpu_memory_utilization",
+    "gpu memory utilization",
+    "no available memory",
+)
+
+
+def _memory_advice(error: BaseException) -> str:
+    """Which setting to lower, where `error` is about memory; else nothing."""
+    text = f"{type(error).__name__} {error}".lower()
+    if not any(sign in text for sign in _OUT_OF_MEMORY):
+        return ""
+    return (
+        "; its memory is too small: lower rollout.max_completion_length or rollout.max_num_seqs, or raise "
+        "rollout.gpu_memory_utilization or rollout.tensor_parallel_size (on a CPU rollout.cpu_kv_cache_gib)"
+    )
 
 
 def first_line(error: BaseException) -> str:

@@ -46,6 +46,10 @@ class EngineActor:
             prompts, counts, settings, lambda most: ray.get(queue.take.remote(most)), deadline_s=deadline_s
         )
 
+    def sleep(self) -> None:
+        """See `Engine.sleep`."""
+        self._engine.sleep()
+
     def load_weights(self, weights: dict[str, Any], version: int) -> float:
         """See `Engine.load_weights`; returns the seconds it took."""
         start = time.perf_counter()
@@ -69,25 +73,29 @@ class RolloutFleet:
         seed: int,
         version: int = 0,
         max_model_len: int | None = None,
+        options: Sequence[dict[str, Any]] | None = None,
+        takes_turns: bool = False,
     ) -> None:
-        """`version`: number of updates that the policy in `model_path` has seen."""
+        """`version`: number of updates that the policy in `model_path` has seen. `options`: Ray options of each engine's
+        actor, where it has a reserved place (`rlcs.reservation`). `takes_turns`: the engines share GPUs with the learner;
+        `sleep` before it works, and `sync` after.
+        """
         self._config = config
+        self._takes_turns = takes_turns
         self._tokenizer = tokenizer
         self._lengths = LengthEstimator(default=config.max_completion_length / 2)
         self._queue = ray.remote(WorkQueue).options(num_cpus=0).remote()
         actor = ray.remote(EngineActor)
+        default = {"num_cpus": config.cpus_per_engine, "num_gpus": config.gpus_per_engine}
         self._engines = [
-            actor.options(
-                num_cpus=config.cpus_per_engine,
-                num_gpus=config.gpus_per_engine,
-                runtime_env={"env_vars": engine_env(config)},
-            ).remote(
+            actor.options(**_with_env(options[index] if options else default, engine_env(config))).remote(
                 model_path,
                 model,
                 config,
                 max_model_len=max_model_len or config.max_prompt_length + config.max_completion_length,
                 seed=seed + 1000 * index,
                 version=version,
+                takes_turns=takes_turns,
             )
             for index in range(config.num_engines)
         ]
@@ -148,6 +156,11 @@ class RolloutFleet:
             groups.append(group)
         return groups
 
+    def sleep(self) -> None:
+        """Leave GPUs that are shared with the learner to it, until the next `sync`; does nothing elsewhere."""
+        if self._takes_turns:
+            get([engine.sleep.remote() for engine in self._engines], 600, "putting the engines to sleep")
+
     def sync(self, weights: Any, version: int) -> float:
         """Put new weights (a Ray reference to a dict by Hugging Face names) in place; the slowest engine's seconds."""
         calls = [engine.load_weights.remote(weights, version) for engine in self._engines]
@@ -157,3 +170,9 @@ class RolloutFleet:
         """End the engines' processes."""
         for actor in [*self._engines, self._queue]:
             ray.kill(actor)
+
+
+def _with_env(options: dict[str, Any], env: dict[str, str]) -> dict[str, Any]:
+    """Ray options with environment variables beside those that they have."""
+    runtime_env = options.get("runtime_env", {})
+    return {**options, "runtime_env": {**runtime_env, "env_vars": {**env, **runtime_env.get("env_vars", {})}}}
