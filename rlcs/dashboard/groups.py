@@ -56,6 +56,8 @@ class GroupRow:
     prompt: str
     rewards: list[float]
     kept: bool
+    has_tokens: bool
+    """Whether its tokens were recorded."""
 
 
 def iterations(run: Run) -> list[int]:
@@ -85,18 +87,27 @@ def groups_of(run: Run, step: int, *, domain: str = "", kind: str = "", text: st
     if text:
         having += " AND (bool_or(contains(lower(response), lower(?))) OR bool_or(contains(lower(prompt), lower(?))))"
         parameters += [text, text]
+    files = run.database.rollout_files(step, step)
+    known = files and "token_ids" in run.database.has_columns(files[0])
+    tokens = "bool_or(token_ids IS NOT NULL)" if known else "false"
     rows = run.database.rollouts(
-        "prompt_id, any_value(domain) AS domain, any_value(tier) AS tier, any_value(prompt) AS prompt, "
+        f"{tokens} AS has_tokens, prompt_id, any_value(domain) AS domain, any_value(tier) AS tier, any_value(prompt) AS prompt, "
         "list(coalesce(reward, 0) ORDER BY reward DESC) AS rewards, any_value(kept) AS kept",
         f"{where} GROUP BY prompt_id HAVING {having} ORDER BY avg(reward), prompt_id LIMIT {_MOST_LISTED}",
         parameters,
-        run.database.rollout_files(step, step),
+        files,
     )
     return [
         GroupRow(
-            r["prompt_id"], r["domain"], r["tier"], r["prompt"] or "", [float(x) for x in r["rewards"]], bool(r["kept"])
+            row["prompt_id"],
+            row["domain"],
+            row["tier"],
+            row["prompt"] or "",
+            [float(reward) for reward in row["rewards"]],
+            bool(row["kept"]),
+            bool(row["has_tokens"]),
         )
-        for r in rows
+        for row in rows
     ]
 
 

@@ -258,10 +258,11 @@ def _why(run: Run, prompt_id: str, explain: Explain | None) -> tuple[list[str], 
 
 
 def _most_mixed(groups: list[GroupRow]) -> str:
-    """The group whose mean reward is nearest to one half: there is most to see."""
+    """The group whose mean reward is nearest to one half, of those with tokens if there are any: there is most to see."""
     if not groups:
         return ""
-    return min(groups, key=lambda row: abs(sum(row.rewards) / len(row.rewards) - 0.5)).prompt_id
+    seen = [row for row in groups if row.has_tokens] or groups
+    return min(seen, key=lambda row: abs(sum(row.rewards) / len(row.rewards) - 0.5)).prompt_id
 
 
 def whole(text: str | None, otherwise: int, least: int, most: int) -> int:

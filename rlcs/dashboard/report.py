@@ -116,7 +116,7 @@ def examples(run: Run) -> list[tuple[GroupRow, list[Shown]]]:
     if step is None:
         return []
     rows = groups_of(run, step)
-    mixed = sorted(rows, key=lambda row: abs(sum(row.rewards) / len(row.rewards) - 0.5))
+    mixed = sorted(rows, key=lambda row: (not row.has_tokens, abs(sum(row.rewards) / len(row.rewards) - 0.5)))
     chosen: dict[str, GroupRow] = {}
     for domain in sorted({row.domain for row in rows}):
         of_domain = [row for row in mixed if row.domain == domain]

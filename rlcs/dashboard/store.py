@@ -98,7 +98,8 @@ class Run:
         now, columns = read_json(self.path / "now.json"), self.columns
         paths = [self.path / name for name in ("now.json", "metrics.jsonl", "config.yaml")]
         updated = max((path.stat().st_mtime for path in paths if path.exists()), default=None)
-        total = self.config.train.steps if self.config else None
+        train = self.config.train if self.config else None
+        total = train.steps if train and train.max_generated_tokens is None else None  # else the tokens may end it
         patience = max(RUNNING_S, 3 * (columns.last("time/total", 10) or 0.0))
         if (self.path / "summary.json").exists():
             word = "finished"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,16 +73,17 @@ def settings(run: Run) -> list[tuple[str, str, bool]]:
     """Every setting with its value, and whether it is not the default. Values that may be secrets are left out."""
     if run.config is None:
         return []
-    return list(_flat(run.config, ""))
+    values = run.config.model_dump(mode="json")
+    return list(_flat(run.config, values, ""))
 
 
-def _flat(section: BaseModel, prefix: str) -> Iterator[tuple[str, str, bool]]:
+def _flat(section: BaseModel, values: dict[str, Any], prefix: str) -> Iterator[tuple[str, str, bool]]:
     for name, field in type(section).model_fields.items():
         value, key = getattr(section, name), f"{prefix}{name}"
         if isinstance(value, BaseModel):
-            yield from _flat(value, f"{key}.")
+            yield from _flat(value, values[name], f"{key}.")
             continue
-        shown = "(not shown)" if name in _HIDDEN else str(value.model_dump() if isinstance(value, BaseModel) else value)
+        shown = "(not shown)" if name in _HIDDEN else json.dumps(values[name], ensure_ascii=False)
         default = field.get_default(call_default_factory=True) if not field.is_required() else None
         yield key, shown, value != default
 

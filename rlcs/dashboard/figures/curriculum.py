@@ -106,6 +106,7 @@ def shares(run: Run) -> list[Figure]:
         ("domain", "domains", "Share drawn and share available, by domain"),
     ):
         figure = Figure(figure_id, title, "bars", y_label="share", percent=True, x_label="", empty=_NO_DRAWS)
+        figure.note = "Lately: in the last fifth of the run."
         figures.append(figure)
         if not last:
             continue
@@ -116,13 +117,13 @@ def shares(run: Run) -> list[Figure]:
         names = [_label(k) if key == "tier" else str(k) for k in keys]
         if there:
             figure.series.append(_bar("available", names, keys, there, "muted"))
-        figure.series.append(_bar("drawn, whole run", names, keys, drawn, "main"))
-        figure.series.append(_bar("drawn, last fifth of the run", names, keys, late, "second"))
+        figure.series.append(_bar("drawn", names, keys, drawn, "main"))
+        figure.series.append(_bar("drawn lately", names, keys, late, "second"))
         if key == "domain" and (target := _target(run, there)):
             figure.series.append(Series("target", names, [target.get(k, 0.0) for k in keys], "d2"))
-            figure.note = "The target is that of curriculum.domain_mix or curriculum.domain_balance."
+            figure.note += " The target is that of the configuration."
         if not there:
-            figure.note = "The run kept no list of its prompts, so what was available is not known."
+            figure.note += " The run kept no list of its prompts, so what was available is not known."
     return figures
 
 

@@ -170,7 +170,7 @@ function heat(figure, look) {
 function bars(figure, look) {
   const options = withMarks(base(figure, look, figure.percent), figure);
   options.xAxis = { ...options.xAxis, type: "category", min: null, max: null, data: figure.series[0]?.x ?? [], axisTick: { show: false },
-    axisLabel: { color: look.soft, interval: 0, overflow: "break", width: 90 } };
+    axisLabel: { color: look.soft, interval: 0, overflow: "break", width: figure.wide ? 160 : 104, fontSize: 11 } };
   options.yAxis.min = 0;
   options.tooltip.axisPointer = { type: "shadow" };
   options.series = figure.series.map((line) => ({ type: "bar", name: line.name, data: line.y, barGap: "8%", barMaxWidth: 34,
@@ -194,7 +194,7 @@ function sankey(figure, look) {
         ? `${label.get(item.data.source)} at ${before}\n${label.get(item.data.target)} at ${after}\n${formatNumber(item.data.value)} prompts`
         : `${label.get(item.name)}: ${formatNumber(size.get(item.name))} prompts` },
     series: [{
-      type: "sankey", left: 120, right: 120, top: 12, bottom: 12, nodeWidth: 16, nodeGap: 10, draggable: false, layoutIterations: 0,
+      type: "sankey", left: 150, right: 150, top: 12, bottom: 12, nodeWidth: 16, nodeGap: 10, draggable: false, layoutIterations: 0,
       emphasis: { focus: "adjacency" },
       label: { color: look.text, formatter: ({ name }) => `${label.get(name)}  ${formatNumber(size.get(name))}` },
       lineStyle: { color: "source", opacity: 0.35, curveness: 0.5 },
@@ -218,7 +218,7 @@ function reliability(figure, look) {
     `predicted ${percent(line.x[dataIndex])}\nobserved ${percent(line.y[dataIndex])}\n${formatNumber(counts[dataIndex])} groups`;
   const colour = look.colours[line.colour];
   options.series = [
-    { type: "bar", yAxisIndex: 1, barWidth: "7%", data: bins.map((bin, i) => [bin / 10 + 0.05, counts[i]]),
+    { type: "bar", yAxisIndex: 1, barWidth: 14, data: bins.map((bin, i) => [bin / 10 + 0.05, counts[i]]),
       itemStyle: { color: look.colours.muted, opacity: 0.45 } },
     { type: "line", silent: true, symbol: "none", data: [[0, 0], [1, 1]], lineStyle: { color: look.soft, type: "dashed", width: 1 } },
     { type: "custom", silent: true, data: line.x.map((x, i) => [x, line.low[i], line.high[i]]), encode: { x: 0, y: [1, 2] },
