@@ -1,4 +1,4 @@
-"""Adaptive rollouts in a true run, and a run that goes on; Ray and vLLM are real."""
+"""Adaptive rollouts and PPO's critic in a true run, and a run that goes on; Ray and vLLM are real."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ def test_a_run_spends_its_budget_on_uneven_groups_and_resumes(tmp_path: Path, ru
         "train.steps=3",
         "train.save_every=1",
         "learner.num_minibatches=2",
+        "learner.advantage_estimator=gae",
+        "learner.critic_learning_rate=1e-3",
         "eval.num_samples=1",
     ]
     result = run_cli("train", "configs/quickstart.yaml", f"output_dir={tmp_path}", "name=run", *settings, timeout_s=280)
@@ -55,6 +57,8 @@ def test_a_run_spends_its_budget_on_uneven_groups_and_resumes(tmp_path: Path, ru
         assert line["rollout/largest_group"] == max(table["num_responses"])
         assert line["learner/sequences"] == 32 and line["learner/optimizer_steps"] == 2
         assert line["learner/logprob_gap_mean"] <= 1e-4
+        assert line["learner/explained_variance"] <= 1 and line["learner/critic_grad_norm"] > 0
+        assert (line["learner/value_mean"] == 0) == (step == 1)
         assert {row["policy_version"] for row in rows} == {step - 1}
         for prompt, count, rate in zip(table["prompt_id"], table["num_responses"], table["pass_rate"], strict=True):
             own = [row for row in rows if row["prompt_id"] == prompt]
@@ -62,6 +66,8 @@ def test_a_run_spends_its_budget_on_uneven_groups_and_resumes(tmp_path: Path, ru
             assert rate == pytest.approx(sum(row["reward"] for row in own) / count)
         sizes += table["num_responses"]
     assert min(sizes) >= 2 and max(sizes) <= 12 and len(set(sizes)) > 1
+
+    assert (run / "checkpoints" / "step-000002" / "learner" / "critic" / "weights.safetensors").is_file()
 
     third = drawn(run, 3)
     (run / "summary.json").unlink()
@@ -71,3 +77,4 @@ def test_a_run_spends_its_budget_on_uneven_groups_and_resumes(tmp_path: Path, ru
     assert [line["step"] for line in read_metrics(run)] == [1, 2, 3]
     assert drawn(run, 3) == third
     assert read_metrics(run)[2]["rollout/responses"] == 32
+    assert read_metrics(run)[2]["learner/value_mean"] != 0, "the critic went on as well"
