@@ -629,6 +629,16 @@ class LearnerConfig(Section):
         return self.num_ranks or max(1, int(self.gpus))
 
     @model_validator(mode="after")
+    def _optimizer_has_whole_weights(self) -> Self:
+        cut = self.parallel == "fsdp" or (self.parallel == "auto" and self.gpus > 1)
+        if self.optimizer != "adamw" and cut and self.data_parallel_size > 1:
+            raise ValueError(
+                f"learner.optimizer {self.optimizer} needs whole weights on each rank: set learner.parallel to ddp, or "
+                "learner.optimizer to adamw"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _ranks_have_a_gpu_each(self) -> Self:
         ranks = self.data_parallel_size
         if (ranks > 1 or self.gpus > 1) and self.gpus not in (0, ranks):

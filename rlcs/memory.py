@@ -233,6 +233,6 @@ def _advice(largest: str, config: Config) -> str:
         if config.learner.tokens_per_micro_batch > longest:
             return "lower learner.tokens_per_micro_batch"
         return "lower rollout.max_completion_length: one sequence of full length takes so much"
-    if config.learner.optimizer == "adamw" and largest == "optimizer":
+    if config.learner.optimizer == "adamw" and largest == "optimizer" and shards(config) == 1:
         return "give the learner more GPUs (learner.gpus), set learner.optimizer to adamw_8bit, or take a smaller model"
     return "give the learner more GPUs (learner.gpus), or take a smaller model"

@@ -8,10 +8,12 @@
 | `value_loss` | the critic's loss and what is logged of it |
 | `critic_model` | loading a critic |
 | `critic` | `Critic`: values, optimizer, its part of an update |
+| `optimizer` | AdamW, AdamW with moments of 8 bits, Muon |
 | `stepping` | the optimizer step, clipped, or skipped if not finite |
 | `losses` | policy losses and averaging, over flat arrays of learned tokens |
 | `corrections` | sequence ratios, importance sampling, off-policy masks and KL estimates, over the same |
 | `batching` | groups to a `Batch`; a batch to minibatches and micro-batches |
+| `filling` | families put into as few micro-batches as the token budget allows |
 | `packing` | the tokens of a micro-batch laid end to end, prompts shared by their responses |
 | `attention` | attention over packed tokens |
 | `forward` | log-probabilities and entropies of the learned tokens |

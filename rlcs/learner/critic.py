@@ -70,7 +70,7 @@ class Critic:
             self._trunk = self._trained = self._load(policy_path, trust_remote_code)
             self.head = self._trunk.score
         betas = (config.adam_beta1, config.adam_beta2)
-        self.optimizer = adamw(self._trained, config.critic_learning_rate, config.weight_decay, betas)
+        self.optimizer = adamw(self._trained.parameters(), config.critic_learning_rate, config.weight_decay, betas)
         self._targets: ValueTargets | None = None
         self._metrics = ValueMetrics()
         self._figures: dict[str, float] = {}

@@ -33,11 +33,12 @@ from rlcs.learner.export import export_weights, save_policy
 from rlcs.learner.losses import policy_loss, sequence_weights
 from rlcs.learner.metrics import TokenMetrics
 from rlcs.learner.model import learner_device, load_model
+from rlcs.learner.optimizer import build_optimizer
 from rlcs.learner.passes import Passes
 from rlcs.learner.schedule import learning_rate
 from rlcs.learner.sharding import is_wanted, shard
 from rlcs.learner.state import load_state, save_state
-from rlcs.learner.stepping import Counters, adamw, step_or_skip
+from rlcs.learner.stepping import Counters, step_or_skip
 from rlcs.types import Batch
 
 if TYPE_CHECKING:
@@ -87,8 +88,7 @@ class Learner:
         self._passes = Passes(config, self._ranks, self.device, self._dtype, temperature, sharded=self._sharded)
         self.model: Any = self._load_model()
         self._reference: Any = self._load_model(frozen=True) if config.beta else None
-        betas = (config.adam_beta1, config.adam_beta2)
-        self.optimizer = adamw(self.model, config.learning_rate, config.weight_decay, betas)
+        self.optimizer = build_optimizer(self.model, config)
         self._critic: Critic | None = None
         if config.advantage_estimator == "gae":
             self._critic = Critic(

@@ -3,8 +3,8 @@
 | file | holds |
 |---|---|
 | `weights.safetensors` | float32 weights and persistent buffers by the model's own names, tied weights once |
-| `optimizer.safetensors` | AdamW's moments, `exp_avg.NAME` and `exp_avg_sq.NAME` |
-| `learner.json` | version, counters, and AdamW's step of each parameter |
+| `optimizer.safetensors` | what the optimizer keeps: of AdamW `exp_avg.NAME` and `exp_avg_sq.NAME` |
+| `learner.json` | version, counters, and the optimizer's step of each parameter |
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlcs.errors import CheckpointError
+from rlcs.learner.optimizer import SIDE_TENSORS, AnyOptimizer, expected_moments, restore
+from rlcs.learner.optimizer import moments as kept_of
 from rlcs.learner.sharding import sharded_like, whole
 
 if TYPE_CHECKING:
@@ -21,13 +23,12 @@ if TYPE_CHECKING:
 
 STATE_VERSION = 1
 WEIGHTS = "weights.safetensors"
-MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def save_state(
     folder: Path,
     model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: AnyOptimizer,
     counters: dict[str, int],
     *,
     write: bool = True,
@@ -42,10 +43,10 @@ def save_state(
     weights = _gathered(_weights(model), write)
     moments, steps = {}, {}
     for name, parameter in model.named_parameters():
-        state = optimizer.state.get(parameter)
-        if state:
-            moments.update({f"{moment}.{name}": state[moment] for moment in MOMENTS})
-            steps[name] = float(state["step"])
+        kept, step = kept_of(optimizer, parameter)
+        if kept:
+            moments.update({f"{key}.{name}": value for key, value in kept.items()})
+            steps[name] = step
     moments = _gathered(moments, write)
     if not write:
         return
@@ -56,7 +57,7 @@ def save_state(
     (folder / "learner.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def load_state(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, int]:
+def load_state(folder: Path, model: torch.nn.Module, optimizer: AnyOptimizer) -> dict[str, int]:
     """Put the state in `folder` into `model` and `optimizer`; returns the counters. Changes nothing if it raises.
 
     Tensors are read one after the other; a rank keeps its own shard of each.
@@ -75,18 +76,27 @@ def load_state(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Opti
             safe_open(folder / WEIGHTS, framework="pt") as weights,
             safe_open(folder / "optimizer.safetensors", framework="pt") as moments,
         ):
-            _check(folder, version, steps, _shapes(weights), _shapes(moments), own)
+            expected = {
+                f"{key}.{name}": list(own[name].shape)
+                for name, parameter in model.named_parameters()
+                if name in steps
+                for key in expected_moments(optimizer, parameter)
+            }
+            _check(folder, version, _shapes(weights), _shapes(moments), own, expected)
             with torch.no_grad():
                 for name, value in own.items():
                     value.copy_(sharded_like(weights.get_tensor(name), value))
-            optimizer.state.clear()
+            keys: dict[str, list[str]] = {}
+            for key in moments.keys():  # noqa: SIM118 - it is no dict
+                keys.setdefault(key.partition(".")[2], []).append(key)
             for name, parameter in model.named_parameters():
-                if name in steps:
-                    state: dict[str, Any] = {
-                        moment: sharded_like(moments.get_tensor(f"{moment}.{name}"), own[name]) for moment in MOMENTS
-                    }
-                    state["step"] = torch.tensor(steps[name], dtype=torch.float32, device=parameter.device)
-                    optimizer.state[parameter] = state
+                kept = {
+                    key.partition(".")[0]: sharded_like(moments.get_tensor(key), own[name])
+                    if key in expected
+                    else moments.get_tensor(key).to(parameter.device)
+                    for key in keys.get(name, [])
+                }
+                restore(optimizer, parameter, kept, steps.get(name, 0.0))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: the learner's state cannot be read ({error!r})") from error
     return {name: int(value) for name, value in counters.items()}
@@ -95,19 +105,22 @@ def load_state(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Opti
 def _check(
     folder: Path,
     version: Any,
-    steps: dict[str, float],
     weights: dict[str, list[int]],
     moments: dict[str, list[int]],
     own: dict[str, torch.Tensor],
+    expected: dict[str, list[int]],
 ) -> None:
-    """Refuse files whose names and shapes are not those of the model `own`."""
+    """Refuse files whose names and shapes are not those of the model `own` and its optimizer's `expected` moments."""
     if version != STATE_VERSION:
         raise CheckpointError(f"{folder}: the learner's state has version {version}; {STATE_VERSION} can be read")
-    shapes = {name: list(value.shape) for name, value in own.items()}
-    if weights != shapes:
+    if weights != {name: list(value.shape) for name, value in own.items()}:
         raise CheckpointError(f"{folder}: the learner's state is of another model than the one that is loaded")
-    if moments != {f"{moment}.{name}": shapes[name] for name in steps if name in shapes for moment in MOMENTS}:
-        raise CheckpointError(f"{folder}: optimizer.safetensors does not match learner.json; the checkpoint is damaged")
+    side = {f"{key}.{name}" for key in SIDE_TENSORS for name in own if f"state1.{name}" in expected}
+    if {key: shape for key, shape in moments.items() if key not in side} != expected:
+        raise CheckpointError(
+            f"{folder}: optimizer.safetensors does not match learner.json: the checkpoint is damaged, or was written with "
+            "another learner.optimizer"
+        )
 
 
 def _weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -66,14 +66,18 @@ def step_or_skip(
 
 
 def adamw(
-    model: torch.nn.Module, learning_rate: float, weight_decay: float, betas: tuple[float, float]
+    parameters: Iterable[torch.nn.Parameter], learning_rate: float, weight_decay: float, betas: tuple[float, float]
 ) -> torch.optim.AdamW:
-    """AdamW over the trained parameters; norms and biases are not decayed, as in TRL and transformers."""
+    """AdamW over those of the parameters that are trained."""
     import torch
 
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
+    return torch.optim.AdamW(decay_groups(parameters, weight_decay), lr=learning_rate, betas=betas, fused=True)
+
+
+def decay_groups(parameters: Iterable[torch.nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Trained parameters in two groups: norms and biases are not decayed, as in TRL and transformers."""
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    return [
         {"params": [parameter for parameter in trained if parameter.dim() > 1], "weight_decay": weight_decay},
         {"params": [parameter for parameter in trained if parameter.dim() <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=True)
