@@ -768,6 +768,12 @@ class Config(Section):
                 f"learner.critic_warmup ({self.learner.critic_warmup}) must be less than train.steps "
                 f"({self.train.steps}), or the policy never learns"
             )
+        sequences = self.train.batch_size * self.rollout.num_generations // self.learner.num_minibatches
+        if self.learner.data_parallel_size > sequences:
+            raise ValueError(
+                f"learner.num_ranks ({self.learner.data_parallel_size}) is more than the {sequences} responses of a "
+                "minibatch: lower it or learner.num_minibatches"
+            )
         if self.model.init == "tiny":
             longest = self.rollout.max_prompt_length + self.rollout.max_completion_length
             context = self.model.tiny.max_position_embeddings

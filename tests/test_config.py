@@ -286,6 +286,9 @@ def test_file_that_is_no_utf8_names_the_line(tmp_path: Path) -> None:
         (["sft.level_weights=[-1, 2]"], "sft.level_weights.0 should be greater than or equal to 0"),
         (["data.eval_fraction=1"], "data.eval_fraction should be less than 1"),
         (["learner.epsilon=0"], "learner.epsilon should be greater than 0"),
+        (["learner.gpus=1.5"], "learner.gpus (1.5) must be learner.num_ranks (1), a GPU a rank"),
+        (["learner.gpus=4", "learner.num_ranks=2"], "learner.gpus (4) must be learner.num_ranks (2), a GPU a rank"),
+        (["learner.num_ranks=300"], "learner.num_ranks (300) is more than the 256 responses of a minibatch"),
     ],
 )
 def test_impossible_combinations(write: Write, overrides: list[str], expected: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3MoeConfig
 
@@ -194,3 +194,21 @@ def test_only_the_experts_in_use_are_counted() -> None:
 def test_a_config_without_sizes_is_refused() -> None:
     with pytest.raises(ValueError, match="the model's config has no hidden_size"):
         CostModel.of(object())
+
+
+@given(st.integers(0, 10_000), st.sampled_from([(32, 2), (64, 4), (64, 8), (256, 8)]))
+@settings(max_examples=40)
+def test_ranks_are_within_five_percent_unless_one_sequence_costs_more_than_the_mean(
+    seed: int, size: tuple[int, int]
+) -> None:
+    count, ranks = size
+    rng = np.random.default_rng(seed)
+    groups = count // 8
+    responses = np.clip(rng.lognormal(6.2, 0.8, (groups, 8)), 8, 8192).astype(int).tolist()
+    batch = batch_of(rng.integers(100, 300, groups).tolist(), responses)
+    model = CostModel(linear=24576.0, quadratic=1.0)
+    dealt = deal(batch, ranks, model)
+    lengths = batch.lengths.astype(float)
+    largest = float((model.linear * lengths + model.quadratic * lengths**2).max())
+    # no rank waits longer than a twentieth, or than a sequence that nobody can cut takes alone
+    assert dealt.loads.max() <= max(1.05 * dealt.loads.mean(), largest * (1 + 1e-9))
