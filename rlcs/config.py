@@ -561,6 +561,11 @@ class LearnerConfig(Section):
         "current policy is over this, such as 0.5; null: from all.",
     )
     tokens_per_micro_batch: PositiveInt = Field(16_384, description="Token budget of one forward and backward.")
+    long_sequences: Literal["alone", "truncate", "drop", "error"] = Field(
+        "alone",
+        description="A prompt and response longer than tokens_per_micro_batch: takes a micro-step of its own (alone), is "
+        "learned up to the budget (truncate) or not at all (drop), or ends the run (error).",
+    )
     layout: Literal["packed", "padded"] = Field(
         "packed", description="Tokens laid end to end with shared prompts computed once, or rows with padding."
     )

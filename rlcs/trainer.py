@@ -26,6 +26,7 @@ from rlcs.evaluation import evaluate
 from rlcs.interrupt import StopRequest
 from rlcs.learner.advantages import learning_batch
 from rlcs.learner.group import LearnerGroup
+from rlcs.learner.limits import limit_lengths
 from rlcs.leftovers import LeftoverGroups
 from rlcs.models import load_tokenizer
 from rlcs.progress import Display
@@ -137,7 +138,8 @@ class Trainer:
             groups, scoring = self._roll_out()
             with self._timed("select"):
                 learned, kept = self._select(groups)
-                batch = learning_batch(learned, config.learner)
+                fitting, lengths = limit_lengths(learned, config.learner)
+                batch = learning_batch(fitting, config.learner)
                 rewards = np.concatenate([group.rewards for group in learned])
             with self._timed("learn"):
                 self._rollouts.sleep()
@@ -156,6 +158,7 @@ class Trainer:
             **scoring,
             **curriculum.metrics(),
             **learning,
+            **lengths,
             **{f"time/{stage}": seconds for stage, seconds in self._times.items()},
             "progress/generated_tokens": float(self.progress.generated_tokens),
             "progress/seconds": self.progress.seconds,

@@ -14,6 +14,7 @@
 | `corrections` | sequence ratios, importance sampling, off-policy masks and KL estimates, over the same |
 | `batching` | groups to a `Batch`; a batch to minibatches and micro-batches |
 | `filling` | families put into as few micro-batches as the token budget allows |
+| `limits` | sequences over the token budget; memory that runs out |
 | `packing` | the tokens of a micro-batch laid end to end, prompts shared by their responses |
 | `attention` | attention over packed tokens |
 | `forward` | log-probabilities and entropies of the learned tokens |

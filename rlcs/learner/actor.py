@@ -61,9 +61,11 @@ class LearnerActor:
 
     def _load(self, ranks: Any) -> None:
         from rlcs.learner.learner import Learner
+        from rlcs.learner.limits import memory_advice
 
         model_path, config, options = self._arguments
-        self._loaded = Learner(model_path, config, ranks=ranks, **options)
+        with memory_advice(config, "loading the policy"):
+            self._loaded = Learner(model_path, config, ranks=ranks, **options)
 
     @property
     def _learner(self) -> Learner:
@@ -82,7 +84,10 @@ class LearnerActor:
         rewards: NDArray[np.float64] | None = None,
     ) -> dict[str, float]:
         """See `Learner.update`."""
-        return self._learner.update(batch, num_groups, group_sizes, rewards)
+        from rlcs.learner.limits import memory_advice
+
+        with memory_advice(self._arguments[1], "updating the policy"):
+            return self._learner.update(batch, num_groups, group_sizes, rewards)
 
     def logprobs(self, batch: Batch) -> NDArray[np.float32]:
         """See `Learner.logprobs`."""
