@@ -1,6 +1,6 @@
 """Rollouts that each curriculum needs until a simulated learner reaches its target accuracy.
 
-    python benchmarks/curriculum_simulator.py                      # 9 scenarios x 5 seeds, about a minute on a core
+    python benchmarks/curriculum_simulator.py                      # all scenarios x 5 seeds, minutes on a core
     python benchmarks/curriculum_simulator.py --seeds 1 --json out.json --kinds uniform,rlcs,posterior
 
 Prints a table (rollouts as a share of uniform's, geometric means last) and, with --json, everything as JSON. The

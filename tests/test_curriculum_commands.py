@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -241,6 +242,23 @@ def test_simulated_curricula_are_compared_with_uniform(
     summary = json.loads(capsys.readouterr().out)["summary"]
     assert [row["kind"] for row in summary] == ["uniform", "posterior"]
     assert summary[1]["rollouts"] == pytest.approx(share)
+
+
+def test_a_run_is_replayed_through_the_estimators(
+    config_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = Path(__file__).parents[1] / "benchmarks" / "curriculum_replay.py"
+    monkeypatch.setattr(sys, "argv", [str(script), str(made(config_file, "uniform"))])
+    runpy.run_path(str(script), run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[0] for line in lines] == ["run item_response", "run beta"]
+    for line in lines:
+        figures = {
+            name: float(value)
+            for name, value in (part.rsplit(" ", 1) for part in line[line.index(": ") + 2 :].split(", "))
+        }
+        assert all(np.isfinite(value) for value in figures.values())
+        assert 0 < figures["squared error"] < 0.3 and 0 <= figures["area"] <= 1
 
 
 def test_adaptive_rollouts_of_the_config_are_simulated(
