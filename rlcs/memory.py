@@ -8,6 +8,8 @@ of all query heads and all key heads, vocabulary V, b bytes an element of the ma
     gradients        4 A / R
     optimizer        8 A / R            AdamW; 8-bit 2.03 A / R; Muon 4 A / R for matrices, 8 for the rest
     reference        4 N / R            where learner.beta > 0; none under an adapter
+    critic           12 N / R           weights and AdamW of a critic of its own (learner.advantage_estimator gae), without
+                                        an untied head; its passes come after the policy's and take less
     working copies   b N                of the matrices, under autocast on one rank; two layers and the embeddings with R > 1
     activations      T L a              a = 26 h + 8 m + 6 q + 4 k in bfloat16, 24 h + 16 m + 12 q + 8 k in float32, and
                                         6 or 8 (q + k) more with normalised queries; with gradient checkpointing
@@ -130,6 +132,9 @@ def learner_memory(config: Config, shape: ModelShape) -> LearnerMemory:
     }
     if learner.beta:
         kept["reference"] = 4 * count / ranks
+    if learner.advantage_estimator == "gae" and learner.critic == "own":
+        head = 0 if shape.tied else shape.vocab_size * shape.hidden_size
+        kept["critic"] = 12 * (count - head) / ranks
     gathered = 2 * shape.layer_parameters + shape.embedding_parameters if ranks > 1 else (count if low else 0)
     layer = layer_bytes(shape, low=low)
     activations = tokens * shape.num_layers * (4 * shape.hidden_size if learner.gradient_checkpointing else layer)

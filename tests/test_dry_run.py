@@ -246,6 +246,17 @@ def test_ranks_cut_the_learners_memory_and_eight_bits_the_optimizers() -> None:
     assert whole.kept["weights"] == pytest.approx(4 * four.kept["weights"])
 
 
+def test_a_critic_of_its_own_is_counted_and_a_shared_one_costs_nothing() -> None:
+    tied, untied = (shape_of(ModelConfig(path=f"Qwen/Qwen2.5-{size}")) for size in ("0.5B", "7B"))
+    own, shared = (
+        learner_memory(on_gpus(learner={"advantage_estimator": "gae", "critic": trunk}), tied).kept
+        for trunk in ("own", "shared")
+    )
+    assert own["critic"] == pytest.approx(own["weights"] + own["optimizer"]) and "critic" not in shared
+    large = learner_memory(on_gpus(learner={"advantage_estimator": "gae"}), untied).kept
+    assert large["critic"] < 0.95 * (large["weights"] + large["optimizer"]), "its head is a vector"
+
+
 @pytest.mark.parametrize("low", [False, True])
 @pytest.mark.parametrize("kind", ["Qwen2", "Qwen3"])
 def test_the_bytes_of_activations_are_those_that_torch_saves(kind: str, low: bool) -> None:
