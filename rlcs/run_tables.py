@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
+from rlcs.run_images import pictures_of
 from rlcs.types import Group, Prompt
 
 _MOST_TEXTS = 1_000_000
@@ -49,6 +50,13 @@ def rollouts_table(step: int, groups: Sequence[Group], kept: AbstractSet[int], t
         "kept": pa.array([index in kept for index, _, _, _ in rows], pa.bool_()),
         "token_ids": pa.array([None if r is None else r.token_ids for r in detailed], pa.list_(pa.int32())),
         "logprobs": pa.array([None if r is None else r.logprobs for r in detailed], pa.list_(pa.float32())),
+        "images": pa.array(
+            [
+                [picture.digest for picture in pictures_of(group)] if index < token_groups else None
+                for index, group, _, _ in rows
+            ],
+            pa.list_(pa.string()),
+        ),
         "loss_mask": pa.array([None if r is None else r.loss_mask for r in detailed], pa.list_(pa.bool_())),
     }
     return pa.table(columns)

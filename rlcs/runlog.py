@@ -48,6 +48,7 @@ from rlcs.run_files import (
     write_lines,
     write_parquet,
 )
+from rlcs.run_images import save_pictures
 from rlcs.run_tables import draws_table, prompt_text, prompts_table, rollouts_table, shortened
 from rlcs.types import Group, Prompt
 
@@ -143,6 +144,7 @@ class RunLog:
         kept = set(kept)
         responses, draws = self._folders()
         rollouts = rollouts_table(step, groups, kept, self._config.token_groups)
+        save_pictures(responses / "images", groups[: self._config.token_groups])
         write_parquet(rollouts, step_path(responses, step))
         write_parquet(draws_table(step, groups, kept), step_path(draws, step))
         self._compactor.start_if_due([responses, draws])

@@ -133,6 +133,7 @@ def group(run: Run, step: int, prompt_id: str, colour: str = "logprob") -> list[
     files = run.database.rollout_files(step, step)
     tokens = bool(files) and "logprobs" in run.database.has_columns(files[0])
     columns = _COLUMNS + (", token_ids, logprobs, loss_mask" if tokens else "")
+    columns += ", images" if files and "images" in run.database.has_columns(files[0]) else ""
     where = "step = ? AND prompt_id = ? ORDER BY reward DESC, sample"
     rows = run.database.rollouts(columns, where, [step, prompt_id], files)
     rewards = [row["reward"] for row in rows if row["reward"] is not None]

@@ -15,6 +15,7 @@ from rlcs.dashboard.figures.overview import metric as any_metric
 from rlcs.dashboard.figures.overview import overview_figures
 from rlcs.dashboard.figures.rewards import reward_figures
 from rlcs.dashboard.groups import GroupRow, differences, group, groups_of, iterations, nearest, search, steps_of
+from rlcs.dashboard.pictures import pictures
 from rlcs.dashboard.prompts import Filter, history, history_figure, prompt_rows, prompt_text
 from rlcs.dashboard.responses import newest
 from rlcs.dashboard.store import Run
@@ -168,6 +169,8 @@ def rollouts_page(run: Run, query: Mapping[str, str]) -> Values:
         responses = group(run, step, chosen, colour)
     values |= {"groups": groups, "group_id": chosen, "responses": responses}
     if responses:
+        best = responses[0].row
+        values["pictures"] = pictures(run, best.get("images"), best["answer"] or "", best["response"])
         values["other_steps"] = steps_of(run, chosen)
         values["open_thinking"] = max(len(shown.row["response"]) for shown in responses) < 600
         other = whole(query.get("with"), -1, -1, 10**9)

@@ -21,6 +21,7 @@ from rlcs.dashboard.figures.curriculum import curriculum_figures
 from rlcs.dashboard.figures.overview import compare_figures, overview_figures
 from rlcs.dashboard.figures.rewards import reward_figures
 from rlcs.dashboard.groups import GroupRow, Shown, group, groups_of, iterations, nearest
+from rlcs.dashboard.pictures import Picture, pictures
 from rlcs.dashboard.render import environment
 from rlcs.dashboard.responses import newest
 from rlcs.dashboard.store import Run, is_run
@@ -109,7 +110,7 @@ def _several(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def examples(run: Run) -> list[tuple[GroupRow, list[Shown]]]:
+def examples(run: Run) -> list[tuple[GroupRow, list[Shown], list[Picture]]]:
     """Groups of the newest iteration: of each domain those with most to see, then the worst; best and worst responses."""
     span = iterations(run)
     step = nearest(run, span[1]) if span else None
@@ -130,7 +131,9 @@ def examples(run: Run) -> list[tuple[GroupRow, list[Shown]]]:
         kept = responses if len(responses) <= _RESPONSES else [*responses[:half], *responses[-half:]]
         for shown in kept:
             shown.thinking, shown.rest = _cut(shown.thinking), _cut(shown.rest)
-        found.append((row, kept))
+        best = responses[0].row
+        row_pictures = pictures(run, best.get("images"), best["answer"] or "", best["response"], inline=True)
+        found.append((row, kept, row_pictures[:2]))
     return found
 
 

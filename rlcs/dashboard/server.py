@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 from rlcs.dashboard.figures.overview import AXES, compare_figures
 from rlcs.dashboard.guard import Guard, is_local, known_hosts
 from rlcs.dashboard.pages import PAGES, Explain, page_values
+from rlcs.dashboard.pictures import picture_path
 from rlcs.dashboard.render import environment
 from rlcs.dashboard.store import Run, RunsFolder
 from rlcs.dashboard.tiles import run_tiles, spark
@@ -42,6 +43,7 @@ def create_app(
             Route("/compare", site.compare),
             Route("/runs/{run}", site.to_overview),
             Route("/runs/{run}/events", site.events),
+            Route("/runs/{run}/images/{digest}.jpg", site.image),
             Route("/runs/{run}/{page}", site.page),
             Mount("/static", _Static(directory=STATIC)),
         ],
@@ -152,6 +154,13 @@ class _Site:
             return _problem(run.problem, run, status=200)
         values = page_values(run, page, request.query_params, self._explain)
         return _page(f"{page}.html", {**values, "events": f"/runs/{quote(run.name)}/events"})
+
+    def image(self, request: Request) -> Response:
+        """A picture of a prompt."""
+        path = picture_path(self._folder.run(request.path_params["run"]), request.path_params["digest"])
+        if path is None:
+            raise HTTPException(404, "the run has no such picture")
+        return FileResponse(path, media_type="image/jpeg")
 
     async def events(self, request: Request) -> Response:
         """A stream that names the version of the run whenever it changes."""

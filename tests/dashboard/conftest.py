@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from rlcs.config_loading import dump_config, load_config
 from rlcs.runlog import EvaluationRow, RunLog
-from rlcs.types import FinishReason, Group, Prompt, Response, Score
+from rlcs.types import FinishReason, Group, Image, Prompt, Response, Score
 
 HOSTILE = "</script><script>window.hacked=1</script><img src=x onerror=\"window.hacked=2\"><b id='bold'>&lt;x"
 DOMAINS = ("gcd", "sums")
@@ -28,9 +30,13 @@ logging: {tensorboard: false}
 
 
 def prompts() -> list[Prompt]:
+    data = io.BytesIO()
+    PIL.Image.new("RGB", (60, 40), (200, 220, 240)).save(data, "PNG")
+    picture = (Image.of(data.getvalue()),)
+    asked = [[{"role": "user", "content": f"Question {i}? {HOSTILE}"}] for i in range(40)]
+    answer = "7 [100, 200, 500, 600]"
     return [
-        Prompt(f"{i:016x}", [{"role": "user", "content": f"Question {i}? {HOSTILE}"}], "7", DOMAINS[i % 2], i % 5)
-        for i in range(40)
+        Prompt(f"{i:016x}", messages, answer, DOMAINS[i % 2], i % 5, images=picture) for i, messages in enumerate(asked)
     ]
 
 

@@ -58,7 +58,11 @@ def test_every_page_answers_and_escapes_what_the_model_said(make_run: MakeRun, p
         tags = Tags()
         tags.feed(answer.text)
         assert not {name for name in tags.attributes if name == "style" or name.startswith("on")}
-        assert "img" not in tags.names and "b" not in tags.names and tags.names.count("script") <= 3
+        assert (
+            tags.names.count("img") == (page == "rollouts")
+            and "b" not in tags.names
+            and tags.names.count("script") <= 3
+        )
 
 
 @pytest.mark.parametrize("steps", [0, 1])
@@ -90,6 +94,19 @@ def test_prompts_are_filtered_and_sorted(make_run: MakeRun, sort: str) -> None:
         assert "<td>sums</td>" not in text
         assert site.get("/runs/first/prompts?state=never").status_code == 200
         assert site.get("/runs/first/prompts?tier=x&least=nan&most=-4&page=999999").status_code == 200
+
+
+def test_pictures_are_shown_with_boxes_and_nothing_else_is_served_as_one(make_run: MakeRun) -> None:
+    run = make_run()
+    (run / "rollouts" / "images" / f"{'0' * 32}.jpg").symlink_to(run / "config.yaml")
+    with client(run.parent) as site:
+        page = site.get("/runs/first/rollouts").text
+        source = re.search(r'<img src="([^"]+)"', page)
+        assert source is not None
+        assert site.get(source[1]).headers["content-type"] == "image/jpeg"
+        assert '<rect class="reference" x="100.0" y="200.0" width="400.0" height="400.0"/>' in page
+        for name in ("0" * 32, "..%2f..%2fconfig", "x"):
+            assert site.get(f"/runs/first/images/{name}.jpg").status_code == 404
 
 
 def test_rollouts_are_found_by_text_compared_and_coloured(make_run: MakeRun) -> None:
