@@ -68,7 +68,13 @@ def run(model: Any, function: Callable[..., T], *arguments: Any, **options: Any)
 
 
 def _run(self: Any, function: Callable[..., T], *arguments: Any, **options: Any) -> T:
-    return function(self, *arguments, **options)
+    import torch
+    from torch.utils._pytree import tree_map_only
+
+    result = function(self, *arguments, **options)
+    # FSDP hangs hooks on what comes out, and warns that those of a view could get lost.
+    plain: T = tree_map_only(torch.Tensor, lambda tensor: tensor.clone() if tensor._is_view() else tensor, result)
+    return plain
 
 
 def release(model: Any) -> None:

@@ -29,7 +29,10 @@ def main(rank: int, size: int, port: int, folder: Path) -> None:
         if case["load"]:
             learner.load_state(Path(case["load"]))
         out = folder / name
-        metrics = [learner.update(batches[batch], group_sizes=case["group_sizes"]) for batch in case["batches"]]
+        metrics = [
+            learner.update(batches[batch], group_sizes=case["group_sizes"], rewards=np.array(case["rewards"]))
+            for batch in case["batches"]
+        ]
         learner.save_state(out / "state")
         learner.save_policy(out / "policy")
         weights = learner.weights()
