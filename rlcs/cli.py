@@ -13,6 +13,7 @@ import typer
 
 from rlcs import __version__
 from rlcs.errors import ConfigError, RLCSError
+from rlcs.vision.environment import prepare_process
 
 app = typer.Typer(
     name="rlcs",
@@ -54,6 +55,7 @@ def _root(
         typer.echo(f"rlcs {__version__}")
         raise typer.Exit
     _set_up_logging(debug)
+    prepare_process()
 
 
 @app.command()

@@ -30,10 +30,12 @@ def make_policy(config: Config, data: DataSplits, examples: list[SFTExample], fo
     """Folder or hub name of the policy: `model.path`, or `folder` after a small random policy was written there."""
     if config.model.path is not None:
         return config.model.path
-    from rlcs.models import build_tiny_policy
-
     texts = [_prompt_text(prompt.messages) for prompt in data.train] + [example.response for example in examples]
-    build_tiny_policy(folder, config.model.tiny, texts, config.seed)
+    if config.model.init == "tiny-glm4v":
+        from rlcs.vision.tiny_glm4v import build_tiny_glm4v as build
+    else:
+        from rlcs.models import build_tiny_policy as build
+    build(folder, config.model.tiny, texts, config.seed)
     return str(folder)
 
 
@@ -55,9 +57,9 @@ def _examples(config: Config, env: Environment | None, data: DataSplits) -> list
             held_out=data.eval,
             seed=config.seed,
         )
-        return [SFTExample(prompt.messages, render_response(s.thinking, s.answer)) for prompt, s in solutions]
+        return [SFTExample(prompt, render_response(s.thinking, s.answer)) for prompt, s in solutions]
     rows = load_solutions(config.data, config.sft.solutions, data.eval)
-    return [SFTExample(prompt.messages, solution) for prompt, solution in rows]
+    return [SFTExample(prompt, solution) for prompt, solution in rows]
 
 
 def _prompt_text(messages: list[dict[str, Any]]) -> str:

@@ -35,7 +35,7 @@ HomePath = Annotated[str, AfterValidator(os.path.expanduser)]
 
 
 class TinyConfig(Section):
-    """Shape of the small random policy that `model.init: tiny` makes (Qwen2 architecture)."""
+    """Shape of the small random policy that `model.init` makes (Qwen2 architecture, or GLM-4.1V's)."""
 
     hidden_size: PositiveInt = Field(192, description="Width; divisible by num_heads.")
     num_layers: PositiveInt = Field(4, description="Decoder layers.")
@@ -46,6 +46,10 @@ class TinyConfig(Section):
         0.07, description="Standard deviation of the random weights; small models learn sooner above the usual 0.02."
     )
     max_position_embeddings: PositiveInt = Field(1024, description="Longest context, in tokens.")
+    vision_layers: PositiveInt = Field(3, description="Layers of the vision tower of `init: tiny-glm4v`.")
+    vision_hidden_size: int = Field(
+        128, ge=64, multiple_of=64, description="Width of the vision tower of `init: tiny-glm4v`."
+    )
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
@@ -77,8 +81,15 @@ class ModelConfig(Section):
     path: HomePath | None = Field(
         None, description="Folder or hub name of a causal language model. Either this or `init`."
     )
-    init: Literal["tiny"] | None = Field(None, description="Make a small random policy instead of loading one.")
-    tiny: TinyConfig = Field(default_factory=TinyConfig, description="Shape of the policy of `init: tiny`.")
+    init: Literal["tiny", "tiny-glm4v"] | None = Field(
+        None,
+        description="Make a small random policy instead of loading one: of text, or of text, images and video with "
+        "GLM-4.1V-Thinking's architecture.",
+    )
+    tiny: TinyConfig = Field(default_factory=TinyConfig, description="Shape of the policy of `init`.")
+    freeze: list[Literal["vision_tower", "projector", "decoder"]] = Field(
+        default_factory=list, description="Parts of a vision-language model that are not trained."
+    )
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Weights' type in learner and engines.")
     trust_remote_code: bool = Field(False, description="Let a model folder bring Python code of its own.")
     shape: ShapeConfig | None = Field(
@@ -88,7 +99,9 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.path is None) == (self.init is None):
-            raise ValueError("give exactly one of model.path (a folder or hub name) and model.init (tiny)")
+            raise ValueError(
+                "give exactly one of model.path (a folder or hub name) and model.init (tiny or tiny-glm4v)"
+            )
         return self
 
 
@@ -425,7 +438,7 @@ class CurriculumConfig(Section):
         0.04, description="posterior: softness of the choice of the prompts worth most; smaller is greedier."
     )
     interval: float = Field(
-        5.0,
+        20.0,
         ge=1,
         description="posterior: iterations from one rollout of a prompt to the next, in the mean, if other prompts suffice.",
     )

@@ -32,6 +32,8 @@ from rlcs.runlog import EvaluationRow, read_evaluations
 from rlcs.scoring import ScoringFleet
 from rlcs.sft import SFTExample
 from rlcs.trainer import Trainer
+from rlcs.vision.pixels import has_pixels
+from rlcs.vision.processing import VisionProcessor, check_shows_nothing, is_vision_model
 
 
 @dataclass(slots=True)
@@ -239,7 +241,18 @@ def _check_lengths(config: Config, policy: str, data: DataSplits) -> None:
         max_prompt_length=config.rollout.max_prompt_length,
         context_length=context_length(policy, trust_remote_code=trust),
         max_completion_length=config.rollout.max_completion_length,
+        vision=_vision_processor(policy, trust, data),
     )
+
+
+def _vision_processor(policy: str, trust_remote_code: bool, data: DataSplits) -> VisionProcessor | None:
+    """What counts the tokens of pictures; None where no prompt has one. Raises DataError if the policy cannot see."""
+    prompts = data.train + data.eval
+    if not any(has_pixels(prompt) for prompt in prompts):
+        return None
+    if not is_vision_model(policy, trust_remote_code=trust_remote_code):
+        check_shows_nothing(prompts, policy)
+    return VisionProcessor(policy, trust_remote_code=trust_remote_code)
 
 
 def _quiet_libraries() -> None:

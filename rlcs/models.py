@@ -8,7 +8,7 @@ tokens of `rlcs.response_format` as special tokens.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,10 +35,12 @@ CHAT_TEMPLATE = (
 )
 
 
-def build_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerBase:
+def build_tokenizer(
+    texts: Iterable[str], vocab_size: int, more_special: Sequence[str] = (), chat_template: str = CHAT_TEMPLATE
+) -> PreTrainedTokenizerBase:
     """A byte-level BPE tokenizer learned from `texts`, at most `vocab_size` tokens; any text can be encoded.
 
-    Digits stay single tokens, so that arithmetic is not hidden in merges.
+    Digits stay single tokens, so that arithmetic is not hidden in merges. `more_special`: further special tokens.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -52,7 +54,7 @@ def build_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    special = [END_OF_TEXT, *ROLE_TOKENS, *FORMAT_TOKENS]
+    special = [END_OF_TEXT, *ROLE_TOKENS, *FORMAT_TOKENS, *more_special]
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=special,
@@ -67,7 +69,7 @@ def build_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         eos_token=END_OF_TEXT,
         pad_token=END_OF_TEXT,
         additional_special_tokens=[token for token in special if token != END_OF_TEXT],
-        chat_template=CHAT_TEMPLATE,
+        chat_template=chat_template,
         clean_up_tokenization_spaces=False,
     )
 
@@ -130,6 +132,32 @@ def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> PreTrainedT
             f"model {path}: its tokenizer has no end-of-sequence token; set eos_token in tokenizer_config.json"
         )
     return tokenizer
+
+
+def load_model(path: str, **options: Any) -> Any:
+    """The language model of a folder or hub name, or its vision-language model, by transformers; `options` are its own."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(path, trust_remote_code=options.get("trust_remote_code", False))
+    if getattr(config, "vision_config", None) is None:
+        return AutoModelForCausalLM.from_pretrained(path, **options)
+    from rlcs.vision.environment import prepare_process
+
+    prepare_process()
+    from transformers import AutoModelForImageTextToText
+
+    return AutoModelForImageTextToText.from_pretrained(path, **options)
+
+
+def load_text_side(path: str, *, trust_remote_code: bool = False) -> Any:
+    """What makes tokens for the model of a folder: its tokenizer, or the processor of a vision-language model."""
+    from transformers import AutoTokenizer
+
+    from rlcs.vision.processing import is_vision_model, load_processor
+
+    if is_vision_model(path, trust_remote_code=trust_remote_code):
+        return load_processor(path, trust_remote_code=trust_remote_code)
+    return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
 
 
 def check_model_folder(config: ModelConfig) -> None:

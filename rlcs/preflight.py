@@ -22,6 +22,10 @@ from rlcs.types import Prompt
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from rlcs.vision.processing import VisionProcessor
+
+_LOOKED_AT = 50
+"""Prompts of a domain whose pictures are measured before a run; drawing all of them would take minutes."""
 _CHUNK = 256
 """Prompts tokenized at once."""
 
@@ -73,8 +77,12 @@ def check_prompt_lengths(
     max_prompt_length: int,
     context_length: int | None,
     max_completion_length: int,
+    vision: VisionProcessor | None = None,
 ) -> None:
     """Check that every prompt fits, in tokens of its chat template with the generation prompt.
+
+    `vision`: counts the tokens that stand for pictures and videos, where some prompts have them; of a domain with many
+    prompts some are looked at, and the others taken to be like the largest of these.
 
     Raises:
         DataError: names the longest prompt that is longer than `max_prompt_length`, or whose length with
@@ -86,7 +94,7 @@ def check_prompt_lengths(
         room = min(room, context_length - max_completion_length)
     worst: tuple[int, Prompt] | None = None
     too_long = 0
-    for prompt, length in _prompt_lengths(prompts, tokenizer):
+    for prompt, length in _prompt_lengths(prompts, tokenizer, vision):
         if length > room:
             too_long += 1
             if worst is None or length > worst[0]:
@@ -107,14 +115,28 @@ def check_prompt_lengths(
     raise DataError(f"prompt {describe(prompt)} has {length} tokens, {limit}: {advice}{others}")
 
 
-def _prompt_lengths(prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[Prompt, int]]:
+def _prompt_lengths(
+    prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase, vision: VisionProcessor | None
+) -> Iterator[tuple[Prompt, int]]:
+    shown = _vision_tokens(prompts, vision) if vision is not None else {}
     for start in range(0, len(prompts), _CHUNK):
         chunk = prompts[start : start + _CHUNK]
         texts = [_render(prompt, tokenizer) for prompt in chunk]
         # The template writes the special tokens itself, as apply_chat_template takes it too.
         encoded: Any = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)
         for prompt, ids in zip(chunk, encoded["input_ids"], strict=True):
-            yield prompt, len(ids)
+            yield prompt, len(ids) + shown.get(prompt.domain, 0)
+
+
+def _vision_tokens(prompts: Sequence[Prompt], vision: VisionProcessor) -> dict[str, int]:
+    """By domain, the most tokens that stand for what a prompt shows, among `_LOOKED_AT` prompts spread over it."""
+    by_domain: dict[str, list[Prompt]] = {}
+    for prompt in prompts:
+        by_domain.setdefault(prompt.domain, []).append(prompt)
+    return {
+        domain: max(vision.num_tokens(prompt) for prompt in members[:: -(-len(members) // _LOOKED_AT)])
+        for domain, members in by_domain.items()
+    }
 
 
 def _render(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> str:

@@ -2,7 +2,7 @@
 
 GLM-4.1V-Thinking (arXiv 2507.01006, section 4.3) teaches the format before reinforcement learning, so that no format
 reward is needed later. Solutions are packed: rows of `sft.max_length` tokens hold several examples, each attending to
-itself only.
+itself only. Solutions about pictures stand each in a padded row of its own.
 """
 
 from __future__ import annotations
@@ -15,22 +15,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from rlcs.config import SFTSection
-from rlcs.types import Message
+from rlcs.types import Prompt
+from rlcs.vision.processing import is_vision_model, load_processor
+from rlcs.vision.sft import IGNORED, VisionCollator
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 
-IGNORED = -100
-"""Label of tokens that are not learned (Hugging Face's convention)."""
-
 
 @dataclass(frozen=True, slots=True)
 class SFTExample:
-    """A conversation and the response to learn."""
+    """A prompt and the response to learn."""
 
-    messages: list[Message]
+    prompt: Prompt
     response: str
 
 
@@ -70,7 +69,7 @@ def tokenize_examples(
     rows = []
     for example in examples:
         prompt_ids = tokenizer.apply_chat_template(
-            example.messages, add_generation_prompt=True, tokenize=True, return_dict=False
+            example.prompt.messages, add_generation_prompt=True, tokenize=True, return_dict=False
         )
         response_ids = tokenizer.encode(example.response, add_special_tokens=False) + [tokenizer.eos_token_id]
         if len(prompt_ids) + len(response_ids) <= max_length:
@@ -94,21 +93,29 @@ def train_sft(
         DataError: no example fits into `sft.max_length`.
     """
     import datasets
-    from transformers import AutoModelForCausalLM, PrinterCallback
+    from transformers import PrinterCallback
     from trl import SFTConfig, SFTTrainer
     from trl.data_utils import pack_dataset
 
     from rlcs.errors import DataError
-    from rlcs.models import load_tokenizer
+    from rlcs.models import load_model, load_tokenizer
 
     tokenizer = load_tokenizer(model_path)
-    rows = tokenize_examples(examples, tokenizer, config.max_length)
-    if not rows:
-        raise DataError(f"sft: no solution fits into sft.max_length ({config.max_length} tokens); raise it")
     datasets.disable_progress_bars()
-    packed = pack_dataset(datasets.Dataset.from_list(rows), config.max_length, strategy="bfd")
+    dataset: Any
+    collator: Any
+    processor = load_processor(model_path) if is_vision_model(model_path) else None
+    if processor is not None:
+        dataset = datasets.Dataset.from_list([{"example": index} for index in range(len(examples))])
+        collator = VisionCollator(processor, [e.prompt for e in examples], [e.response for e in examples])
+    else:
+        rows = tokenize_examples(examples, tokenizer, config.max_length)
+        if not rows:
+            raise DataError(f"sft: no solution fits into sft.max_length ({config.max_length} tokens); raise it")
+        dataset = pack_dataset(datasets.Dataset.from_list(rows), config.max_length, strategy="bfd")
+        collator = PackedRowsCollator(tokenizer.pad_token_id or tokenizer.eos_token_id)
     trainer = SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32),
+        model=load_model(model_path, dtype=torch.float32),
         args=SFTConfig(
             output_dir=str(output),
             max_steps=config.steps,
@@ -119,7 +126,7 @@ def train_sft(
             weight_decay=0.01,
             adam_beta2=config.adam_beta2,
             max_length=None,
-            packing=False,  # already packed above; the collator keeps rows apart
+            packing=False,  # text is packed above; the collator keeps rows apart
             dataset_kwargs={"skip_prepare_dataset": True},
             remove_unused_columns=False,
             gradient_checkpointing=False,
@@ -131,8 +138,8 @@ def train_sft(
             bf16=False,
             use_cpu=not torch.cuda.is_available(),
         ),
-        train_dataset=packed,
-        data_collator=PackedRowsCollator(tokenizer.pad_token_id or tokenizer.eos_token_id),
+        train_dataset=dataset,
+        data_collator=collator,
         processing_class=tokenizer,
         callbacks=callbacks,
     )
@@ -140,5 +147,5 @@ def train_sft(
     result = trainer.train()
     trainer.save_model(str(output))
     (output / "training_args.bin").unlink(missing_ok=True)  # a pickle that nobody reads
-    tokenizer.save_pretrained(output)
+    (processor or tokenizer).save_pretrained(output)
     return float(result.training_loss)

@@ -277,6 +277,7 @@ def start_learner(policy: str, config: Config, options: Sequence[dict[str, Any]]
         temperature=config.rollout.temperature,
         total_steps=config.train.steps,
         trust_remote_code=config.model.trust_remote_code,
+        freeze=config.model.freeze,
     )
 
 

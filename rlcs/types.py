@@ -163,6 +163,8 @@ class Group:
     responses: list[Response]
     predicted_pass_rate: float | None = None
     """What the curriculum expected before the group was rolled out."""
+    media: Any = None
+    """Where the decoded pixels of the prompt are (`rlcs.vision.pixels.Loadable`), or None for text alone."""
 
     @property
     def rewards(self) -> NDArray[np.float64]:
@@ -214,6 +216,8 @@ class Batch:
     """[N] log-probabilities as sampled, 0 where `loss_mask` is False."""
     advantages: NDArray[np.float32]
     """[N] advantage of each token, 0 where `loss_mask` is False."""
+    media: Sequence[Any] = ()
+    """[S] `Group.media` of each sequence, one object for all responses to a prompt; empty where all is text."""
 
     @property
     def num_sequences(self) -> int:

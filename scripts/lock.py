@@ -20,8 +20,9 @@ from setup import PIP, ROOT, SetupError, read_lock
 EXTRAS = {"cpu": "cpu,dev,wandb,dashboard", "cuda": "cuda,dev,wandb,dashboard", "docs": "docs"}
 
 LEFT_OUT = {
-    # CUDA builds that do not load beside CPU PyTorch; nothing here needs them for text. triton alone takes 1 GB.
-    "cpu": {"torchvision", "torchaudio", "torchcodec", "triton"},
+    # CUDA builds that do not load beside CPU PyTorch, and are not needed. triton alone takes 1 GB. torchvision's CUDA
+    # build does not load either, but its Python part serves: see rlcs/vision/torchvision_hook.
+    "cpu": {"torchaudio", "torchcodec", "triton"},
     "cuda": set[str](),
     "docs": set[str](),
 }

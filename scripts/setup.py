@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 LOG = VENV / "setup.log"
+HOOK = ROOT / "rlcs" / "vision" / "torchvision_hook" / "sitecustomize.py"
 
 OLDEST_PYTHON = (3, 11)
 PIP = "pip==26.3"
@@ -69,7 +70,7 @@ def set_up(device: str | None, *, docs: bool) -> None:
     device = device or present or machine_device()
     lock = ROOT / "requirements" / f"{device}.lock"
     stamp = VENV / "setup-stamp"
-    wanted = f"{device} {fingerprint(lock, ROOT / 'pyproject.toml')}"
+    wanted = f"{device} {fingerprint(lock, ROOT / 'pyproject.toml', HOOK)}"
     if not (PYTHON.exists() and stamp.exists() and stamp.read_text() == wanted):
         install(device, present, lock)
         stamp.write_text(wanted)
@@ -101,6 +102,14 @@ def install(device: str, present: str | None, lock: Path) -> None:
     step(f"4/6 the engine ({' '.join(engine)})", lambda: pip_install(engine))
     step(f"5/6 {len(rest)} other packages of {name}", lambda: pip_install(rest))
     step("6/6 RLCS itself, editable", lambda: pip_install(["--editable", str(ROOT)]))
+    install_hook()
+
+
+def install_hook() -> None:
+    """Let every Python of `.venv` import a torchvision that was built for CUDA: the hook says why."""
+    packages = next(VENV.glob("lib/python3*/site-packages"))
+    (packages / "rlcs_torchvision_hook.py").write_bytes(HOOK.read_bytes())
+    (packages / "rlcs_torchvision_hook.pth").write_text("import rlcs_torchvision_hook\n", encoding="utf-8")
 
 
 def step(what: str, action: Callable[[], object]) -> None:

@@ -31,6 +31,10 @@ os.environ.update(
     WANDB_MODE="offline",
 )
 
+from rlcs.vision.environment import prepare_process
+
+prepare_process()
+
 # A job in the background may start with Ctrl-C ignored, and the processes that tests start and interrupt would inherit it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

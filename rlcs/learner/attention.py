@@ -23,6 +23,11 @@ def register() -> None:
     AttentionInterface.register(NAME, packed_attention)
 
 
+def is_packed(model: Any) -> bool:
+    """Whether a model's decoder uses this attention."""
+    return bool(model.config.get_text_config()._attn_implementation == NAME)
+
+
 def packed_attention(
     module: torch.nn.Module,
     query: torch.Tensor,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,7 @@ def make_batch(
         loss_mask=np.zeros(total, np.bool_),
         logprobs=np.zeros(total, np.float32),
         advantages=np.zeros(total, np.float32),
+        media=[group.media for group, _ in responses] if any(group.media for group in groups) else (),
     )
     for (group, response), advantage, start, end in zip(responses, flat, offsets[:-1], offsets[1:], strict=True):
         size = len(response.token_ids)
@@ -140,7 +142,7 @@ class Family:
 
 
 def families(batch: Batch, sequences: NDArray[np.int64], *, share: bool = True) -> list[Family]:
-    """Runs of neighbours in `sequences` that have the same tokens before their first learned one.
+    """Runs of neighbours in `sequences` that have the same tokens, and pixels, before their first learned one.
 
     Sequences without a learned token take no part in the forward and are left out. With `share` False each sequence is
     its own family, with prefix 0.
@@ -151,6 +153,7 @@ def families(batch: Batch, sequences: NDArray[np.int64], *, share: bool = True) 
     found: list[Family] = []
     run: list[int] = []
     shared: NDArray[np.int64] | None = None
+    media: Any = None
 
     def close() -> None:
         if run and shared is not None:
@@ -165,11 +168,13 @@ def families(batch: Batch, sequences: NDArray[np.int64], *, share: bool = True) 
         if first == 0:
             raise ValueError(f"sequence {sequence} learns its first token, which nothing predicts; it needs a prompt")
         prefix = batch.token_ids[start : start + first]
-        if share and shared is not None and np.array_equal(shared, prefix):
+        shown = batch.media[sequence] if batch.media else None
+        # Two pictures of one size have the same tokens.
+        if share and shared is not None and shown is media and np.array_equal(shared, prefix):
             run.append(int(sequence))
         else:
             close()
-            run, shared = [int(sequence)], prefix
+            run, shared, media = [int(sequence)], prefix, shown
     close()
     return found
 

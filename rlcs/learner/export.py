@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlcs.learner.model import named_weights, quiet
 from rlcs.learner.sharding import is_sharded, whole
+from rlcs.models import load_text_side
 
 if TYPE_CHECKING:
     import torch
@@ -28,12 +29,10 @@ def export_weights(model: Any, dtype: torch.dtype, *, keep: bool = True) -> dict
 def save_policy(
     model: Any, folder: Path, dtype: torch.dtype, tokenizer: str, *, trust_remote_code: bool = False, write: bool = True
 ) -> None:
-    """Write the policy, as `dtype`, and the tokenizer of `tokenizer` as an ordinary Hugging Face folder.
+    """Write the policy, as `dtype`, and the tokenizer or processor of `tokenizer` as an ordinary Hugging Face folder.
 
     Where the policy is sharded all ranks must call this, and only one with `write`.
     """
-    from transformers import AutoTokenizer
-
     gathered: dict[int, torch.Tensor] = {}  # a tied weight has two names
     state = {}
     for name, value in model.state_dict(keep_vars=True).items():
@@ -53,4 +52,4 @@ def save_policy(
     config = json.loads(path.read_text(encoding="utf-8"))
     config["dtype"] = str(dtype).removeprefix("torch.")
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=trust_remote_code).save_pretrained(folder)
+    load_text_side(tokenizer, trust_remote_code=trust_remote_code).save_pretrained(folder)

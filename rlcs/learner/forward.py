@@ -22,6 +22,7 @@ from rlcs.learner import attention
 from rlcs.learner.batching import Family
 from rlcs.learner.packing import pack
 from rlcs.learner.sharding import run
+from rlcs.learner.vision import cache_of, hidden_states, lay_out
 from rlcs.types import Batch
 
 if TYPE_CHECKING:
@@ -103,10 +104,13 @@ def _inputs(
     model: PreTrainedModel, batch: Batch, families: Sequence[Family]
 ) -> tuple[dict[str, Any], torch.Tensor, torch.Tensor, NDArray[np.int64], NDArray[np.int64]]:
     """The model's inputs, the places that predict learned tokens [M], these tokens [M], their and their sequences' index."""
-    if model.config._attn_implementation != attention.NAME:
+    if not attention.is_packed(model):
         return _padded(batch, families, model.device)
     packed = pack(batch, families, model.device)
     inputs = {"input_ids": packed.input_ids, "position_ids": packed.position_ids, "packed": packed}
+    cache = cache_of(model)
+    if cache is not None:
+        inputs["shown"] = lay_out(batch, families, cache, model.device)
     return inputs, packed.predictors, packed.targets, packed.token_index, packed.sequence_index
 
 
@@ -141,7 +145,10 @@ def _compute_values(
 
 def _hidden(model: PreTrainedModel, inputs: dict[str, Any], predictors: torch.Tensor) -> torch.Tensor:
     """[M, width] last hidden states at `predictors` [M]."""
-    hidden: torch.Tensor = _base(model)(**inputs, use_cache=False).last_hidden_state
+    if "shown" in inputs:
+        hidden = hidden_states(model, inputs["input_ids"], inputs["shown"], inputs["packed"])
+    else:
+        hidden = _base(model)(**inputs, use_cache=False).last_hidden_state
     return hidden.flatten(0, 1).index_select(0, predictors)
 
 

@@ -39,6 +39,7 @@ from rlcs.learner.schedule import learning_rate
 from rlcs.learner.sharding import is_wanted, shard
 from rlcs.learner.state import load_state, save_state
 from rlcs.learner.stepping import Counters, step_or_skip
+from rlcs.learner.vision import freeze, share_cache
 from rlcs.types import Batch
 
 if TYPE_CHECKING:
@@ -59,10 +60,12 @@ class Learner:
         temperature: float = 1.0,
         total_steps: int = 0,
         trust_remote_code: bool = False,
+        freeze: Sequence[str] = (),
         ranks: Ranks | None = None,
     ) -> None:
         """Load the policy in `model_path`; it is also the reference where `config.beta` > 0.
 
+        `freeze`: parts of a vision-language model that do not learn (`ModelConfig.freeze`).
         `ranks`: the data-parallel group that this learner is one of; a group of its own if not given.
 
         Raises:
@@ -82,12 +85,14 @@ class Learner:
         self._total_steps = total_steps
         self._model_path = model_path
         self._trust_remote_code = trust_remote_code
+        self._freeze = tuple(freeze)
         self._counters = Counters()
 
         self._sharded = is_wanted(config, self._ranks, self.device)
         self._passes = Passes(config, self._ranks, self.device, self._dtype, temperature, sharded=self._sharded)
         self.model: Any = self._load_model()
         self._reference: Any = self._load_model(frozen=True) if config.beta else None
+        share_cache(self.model, self._reference)
         self.optimizer = build_optimizer(self.model, config)
         self._critic: Critic | None = None
         if config.advantage_estimator == "gae":
@@ -110,6 +115,7 @@ class Learner:
             device=torch.device("cpu") if self._sharded else self.device,
             trust_remote_code=self._trust_remote_code,
         )
+        freeze(model, self._freeze)
         if frozen:
             model.requires_grad_(False)
         elif self.config.gradient_checkpointing:

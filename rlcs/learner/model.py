@@ -12,6 +12,7 @@ from rlcs.errors import ConfigError, DataError
 from rlcs.learner import attention
 from rlcs.learner.forward import check_head
 from rlcs.learner.sharding import is_sharded, whole
+from rlcs.learner.vision import add_cache
 
 if TYPE_CHECKING:
     import torch
@@ -41,11 +42,12 @@ def load_model(
         ConfigError: the model changes its attention or its logits in a way that is not supported.
     """
     import torch
-    from transformers import AutoModelForCausalLM
+
+    from rlcs.models import load_model as from_pretrained
 
     try:
         with quiet():
-            model: Any = AutoModelForCausalLM.from_pretrained(
+            model: Any = from_pretrained(
                 path, dtype=torch.float32, trust_remote_code=trust_remote_code, attn_implementation="sdpa"
             )
     except (OSError, ValueError, KeyError) as error:
@@ -55,6 +57,7 @@ def load_model(
     model.to(device).eval()
     check_head(model, path)
     prepare(model, path, layout)
+    add_cache(model, path, trust_remote_code=trust_remote_code)
     return model  # type: ignore[no-any-return]
 
 
@@ -72,7 +75,9 @@ def prepare(model: Any, path: str, layout: Literal["packed", "padded"]) -> None:
     if layout == "packed":
         if getattr(model, "_supports_attention_backend", False):
             attention.register()
-            model.set_attn_implementation(attention.NAME)
+            # Of a vision-language model the decoder alone: its vision tower has no packed rows.
+            sees = getattr(model.config, "vision_config", None) is not None
+            model.set_attn_implementation({"text_config": attention.NAME} if sees else attention.NAME)
         else:
             logger.warning("model %s: its attention cannot be packed; the learner pads rows instead", path)
     for module in model.modules():

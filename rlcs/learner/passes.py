@@ -152,7 +152,7 @@ class Passes:
 
 
 def _is_packed(model: Any) -> bool:
-    return bool(model.config._attn_implementation == attention.NAME)
+    return attention.is_packed(model)
 
 
 def _costs(model: Any) -> CostModel:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from rlcs.config import ModelConfig, RolloutConfig
 from rlcs.errors import EngineError
 from rlcs.rollout.work import SamplingSettings
 from rlcs.types import FinishReason, Response
+from rlcs.vision.environment import vision_env
+from rlcs.vision.pixels import Loadable, Pixels
 from rlcs.weights import to_tensors
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ def engine_env(config: RolloutConfig) -> dict[str, str]:
     compilation = {"TORCH_COMPILE_DISABLE": "1"} if config.enforce_eager else {}
     return {
         **compilation,
+        **vision_env(),
         # In a Ray actor the engine core must not start a process of its own: it would need a __main__ guard.
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_CPU_KVCACHE_SPACE": str(config.cpu_kv_cache_gib),
@@ -46,6 +50,17 @@ def engine_env(config: RolloutConfig) -> dict[str, str]:
         "OMP_NUM_THREADS": threads,
         "TOKENIZERS_PARALLELISM": "false",
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an engine made of one request."""
+
+    index: int
+    """Of the prompt."""
+    responses: list[Response]
+    prompt_ids: NDArray[np.int32] | None
+    """[P] the prompt's tokens with those that stand for its pixels; None for text alone, where nothing changes."""
 
 
 class Engine:
@@ -101,6 +116,7 @@ class Engine:
             ) from error
         self._engine: Any = self._llm.llm_engine
         text_config = self._engine.model_config.hf_config.get_text_config()
+        self._sees = bool(self._engine.model_config.is_multimodal_model)
         self._is_tied = bool(getattr(text_config, "tie_word_embeddings", False))
 
     def generate(
@@ -110,8 +126,12 @@ class Engine:
         settings: SamplingSettings,
         take: Take,
         deadline_s: float,
-    ) -> list[tuple[int, list[Response]]]:
+        media: Sequence[Loadable | None] = (),
+    ) -> list[Answer]:
         """`counts[i]` responses to each `prompts[i]` (token ids, [P]) whose index i `take` hands out.
+
+        `media[i]`: what prompt i shows, one placeholder token in `prompts[i]` for each picture and video; empty if all
+        is text.
 
         Raises:
             EngineError: a request failed, or `deadline_s` seconds have passed.
@@ -132,7 +152,7 @@ class Engine:
         )
         usual = max(1, round(sum(counts) / max(1, len(counts))))  # responses a prompt
         deadline = time.monotonic() + deadline_s
-        finished: list[tuple[int, list[Response]]] = []
+        finished: list[Answer] = []
         num_running = sequences = 0
         queue_is_empty = False
         try:
@@ -142,7 +162,10 @@ class Engine:
                     indices = take(room)
                     queue_is_empty = not indices
                     for index in indices:
-                        request = {"prompt_token_ids": prompts[index].tolist()}
+                        request: dict[str, Any] = {"prompt_token_ids": prompts[index].tolist()}
+                        shown = media[index] if media else None
+                        if shown is not None:
+                            request["multi_modal_data"] = _multi_modal_data(shown.load())
                         self._engine.add_request(str(index), request, params(n=counts[index]))
                         sequences += counts[index]
                     num_running += len(indices)
@@ -152,7 +175,9 @@ class Engine:
                     if output.finished:
                         num_running -= 1
                         sequences -= len(output.outputs)
-                        finished.append((int(output.request_id), self._responses(output.outputs)))
+                        index = int(output.request_id)
+                        expanded = np.asarray(output.prompt_token_ids, np.int32) if media and media[index] else None
+                        finished.append(Answer(index, self._responses(output.outputs), expanded))
                 if time.monotonic() > deadline:
                     raise EngineError(
                         f"an engine did not finish within rollout.timeout_s ({self._config.timeout_s:g} s); "
@@ -185,6 +210,10 @@ class Engine:
         # `load_weights` of the live model fails on a CPU, where linear layers are repacked at load; this does not.
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(tensors)})
         self._llm.reset_prefix_cache()
+        if self._sees:
+            # The reload empties the worker's cache of image features; without this the scheduler would not know.
+            self._engine.reset_encoder_cache()
+            self._llm.reset_mm_cache()
         self.policy_version = version
 
     def _responses(self, outputs: Sequence[CompletionOutput]) -> list[Response]:
@@ -207,6 +236,16 @@ class Engine:
                 )
             )
         return responses
+
+
+def _multi_modal_data(pixels: Pixels) -> dict[str, Any]:
+    """Pixels as vLLM takes them."""
+    data: dict[str, Any] = {}
+    if pixels.images:
+        data["image"] = pixels.pictures()
+    if pixels.videos:
+        data["video"] = [(video.pixels, video.metadata | {"do_sample_frames": False}) for video in pixels.videos]
+    return data
 
 
 def _sampled_logprobs(flat: Any, num_tokens: int) -> NDArray[np.float32]:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from rlcs.actors import get
 from rlcs.config import ModelConfig, RolloutConfig
-from rlcs.rollout.engine import Engine, engine_env
+from rlcs.rollout.engine import Answer, Engine, engine_env
 from rlcs.rollout.work import LengthEstimator, SamplingSettings, WorkQueue
-from rlcs.types import Group, Prompt, Response
+from rlcs.types import Group, Prompt
+from rlcs.vision.pixels import PixelStore, SharedPixels
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -40,10 +41,11 @@ class EngineActor:
         settings: SamplingSettings,
         queue: Any,
         deadline_s: float,
-    ) -> list[tuple[int, list[Response]]]:
+        media: list[SharedPixels | None],
+    ) -> list[Answer]:
         """See `Engine.generate`; requests are pulled from the queue actor."""
         return self._engine.generate(
-            prompts, counts, settings, lambda most: ray.get(queue.take.remote(most)), deadline_s=deadline_s
+            prompts, counts, settings, lambda most: ray.get(queue.take.remote(most)), deadline_s=deadline_s, media=media
         )
 
     def sleep(self) -> None:
@@ -84,6 +86,7 @@ class RolloutFleet:
         self._takes_turns = takes_turns
         self._tokenizer = tokenizer
         self._lengths = LengthEstimator(default=config.max_completion_length / 2)
+        self._pixels = PixelStore()
         self._queue = ray.remote(WorkQueue).options(num_cpus=0).remote()
         actor = ray.remote(EngineActor)
         default = {"num_cpus": config.cpus_per_engine, "num_gpus": config.gpus_per_engine}
@@ -141,17 +144,21 @@ class RolloutFleet:
         ]
         # Engines pull through calls of their own, which Ray does not order after this one: wait for it.
         get(self._queue.fill.remote(expected, len(self._engines)), 60, "filling the request queue")
-        shared = ray.put(prompt_ids)
+        shared, media = ray.put(prompt_ids), self._pixels.share(prompts)
+        shown = media if any(media) else []
         calls = [
-            engine.generate.remote(shared, counts, settings, self._queue, self._config.timeout_s)
+            engine.generate.remote(shared, counts, settings, self._queue, self._config.timeout_s, shown)
             for engine in self._engines
         ]
         # Engines watch the deadline themselves; the grace covers one that hangs inside a step.
         results = get(calls, self._config.timeout_s + 30, "generating")
-        responses = dict(pair for part in results for pair in part)
+        answers: dict[int, Answer] = {answer.index: answer for part in results for answer in part}
         groups = []
         for index, (prompt, ids) in enumerate(zip(prompts, prompt_ids, strict=True)):
-            group = Group(prompt=prompt, prompt_ids=ids, responses=responses[index])
+            answer = answers[index]
+            if answer.prompt_ids is not None:
+                ids = answer.prompt_ids
+            group = Group(prompt=prompt, prompt_ids=ids, responses=answer.responses, media=media[index])
             self._lengths.observe(prompt, np.asarray([len(response.token_ids) for response in group.responses]))
             groups.append(group)
         return groups
@@ -163,6 +170,7 @@ class RolloutFleet:
 
     def sync(self, weights: Any, version: int) -> float:
         """Put new weights (a Ray reference to a dict by Hugging Face names) in place; the slowest engine's seconds."""
+        self._pixels.clear()  # the next iteration has other prompts
         calls = [engine.load_weights.remote(weights, version) for engine in self._engines]
         return float(max(get(calls, 600, "syncing weights")))
 

@@ -1,0 +1,161 @@
+"""What a vision-language model takes of a prompt's pixels, made by the model's own processor.
+
+transformers' processors cut pictures into patches and say how many tokens each takes; vLLM calls the same ones. The
+learner needs, once for each prompt whatever the number of its responses: patches and grids, which prompt tokens stand
+for them, and the multimodal rotary positions [3, P] of the prompt (GLM-4.1V-Thinking, arXiv 2507.01006, section 2: time,
+height and width).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlcs.errors import DataError
+from rlcs.types import Prompt
+from rlcs.vision.pixels import Pixels, has_pixels
+
+if TYPE_CHECKING:
+    import torch
+
+_IMAGE, _VIDEO = 1, 2
+"""Values of `mm_token_type_ids`."""
+
+
+@dataclass(frozen=True, slots=True)
+class VisionInputs:
+    """The pixels of one prompt as the model takes them; P prompt tokens."""
+
+    tensors: dict[str, torch.Tensor]
+    """`pixel_values` and `image_grid_thw`, `pixel_values_videos` and `video_grid_thw`: those that there are."""
+    image_places: NDArray[np.int64]
+    """Prompt tokens that stand for the images' features, in their order."""
+    video_places: NDArray[np.int64]
+    """... for the videos'."""
+    positions: NDArray[np.int64]
+    """[3, P] rotary positions of the prompt."""
+
+    @property
+    def next_position(self) -> int:
+        """Position of the first token after the prompt, in all three dimensions."""
+        return int(self.positions.max()) + 1
+
+
+class VisionProcessor:
+    """The processor in a model's folder."""
+
+    def __init__(self, path: str, *, trust_remote_code: bool = False) -> None:
+        """Load it.
+
+        Raises:
+            DataError: the folder has no processor for images.
+        """
+        self._processor = load_processor(path, trust_remote_code=trust_remote_code)
+        self._images: Any = self._processor.image_processor
+        self.processed = 0
+        """Prompts whose pixels were processed."""
+
+    def num_tokens(self, prompt: Prompt) -> int:
+        """Tokens that stand for what a prompt shows, less the placeholders that stand for it in its text."""
+        sizes = [image.open().size for image in prompt.images]
+        count = 0
+        if sizes:
+            found = self._processor._get_num_multimodal_tokens(image_sizes=[(h, w) for w, h in sizes])
+            count += sum(found["num_image_tokens"]) - len(sizes)
+        for video in prompt.videos:
+            width, height = video.frames[0].open().size
+            found = self._processor._get_num_multimodal_tokens(video_sizes=[(len(video.frames), height, width)])
+            # A frame's time and marks stand beside its patches: at most 8 tokens a pair of frames.
+            count += sum(found["num_video_tokens"]) + 8 * -(-len(video.frames) // 2)
+        return count
+
+    def process(self, pixels: Pixels, prompt_ids: Sequence[int], model: Any) -> VisionInputs:
+        """The inputs of `model` for `pixels`, whose tokens are already in `prompt_ids` [P].
+
+        Raises:
+            DataError: the prompt has other numbers of image tokens than its pixels take.
+        """
+        import torch
+
+        self.processed += 1
+        tensors: dict[str, Any] = {}
+        if pixels.images:
+            found = self._images(images=pixels.pictures(), return_tensors="pt")
+            tensors |= {"pixel_values": found["pixel_values"], "image_grid_thw": found["image_grid_thw"]}
+        if pixels.videos:
+            found = self._processor.video_processor(
+                videos=[video.pixels for video in pixels.videos],
+                video_metadata=[video.metadata for video in pixels.videos],
+                do_sample_frames=False,
+                return_tensors="pt",
+            )
+            tensors |= {
+                "pixel_values_videos": found["pixel_values_videos"],
+                "video_grid_thw": found["video_grid_thw"],
+            }
+        kinds = np.asarray(self._processor.create_mm_token_type_ids([list(prompt_ids)])[0])
+        places = [np.flatnonzero(kinds == kind) for kind in (_IMAGE, _VIDEO)]
+        merge = self._images.merge_size**2
+        for where, name, what in zip(places, ("image_grid_thw", "video_grid_thw"), ("image", "video"), strict=True):
+            wanted = int(tensors[name].prod(-1).sum()) // merge if name in tensors else 0
+            if len(where) != wanted:
+                raise DataError(
+                    f"a prompt has {len(where)} {what} tokens, but its pixels take {wanted}: the engine's and the "
+                    "learner's processors differ; use one model folder for both"
+                )
+        options = {
+            "image_grid_thw": tensors.get("image_grid_thw"),
+            "video_grid_thw": tensors.get("video_grid_thw"),
+            "mm_token_type_ids": torch.from_numpy(kinds)[None],
+        }
+        if pixels.videos:  # Qwen2.5-VL: seconds a grid of frames
+            seconds = [self._processor.video_processor.temporal_patch_size / video.fps for video in pixels.videos]
+            options["second_per_grid_ts"] = torch.tensor(seconds)
+        known = inspect.signature(model.get_rope_index).parameters
+        positions, _ = model.get_rope_index(
+            torch.as_tensor(list(prompt_ids))[None], **{k: v for k, v in options.items() if k in known}
+        )
+        return VisionInputs(tensors, places[0], places[1], positions[:, 0].numpy())
+
+
+def load_processor(path: str, *, trust_remote_code: bool = False) -> Any:
+    """The processor of a model's folder. Raises DataError if it has none for images."""
+    from rlcs.vision.environment import prepare_process
+
+    prepare_process()
+    from transformers import AutoProcessor
+
+    try:
+        processor: Any = AutoProcessor.from_pretrained(path, trust_remote_code=trust_remote_code)
+        if not hasattr(processor, "image_processor"):
+            raise ValueError("it has a tokenizer only")
+    except (OSError, ValueError, ImportError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise DataError(
+            f"model {path}: no image processor could be loaded ({reason}); the folder needs processor_config.json or "
+            "preprocessor_config.json, and the package torchvision must be installed"
+        ) from error
+    return processor
+
+
+def is_vision_model(path: str, *, trust_remote_code: bool = False) -> bool:
+    """Whether a model's configuration has a vision tower."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    return getattr(config, "vision_config", None) is not None
+
+
+def check_shows_nothing(prompts: Sequence[Prompt], model: str) -> None:
+    """Raises DataError if a prompt shows something, for a model that cannot see."""
+    for row, prompt in enumerate(prompts):
+        if has_pixels(prompt):
+            raise DataError(
+                f"prompt {row} (id {prompt.id}) has images, and model {model} takes text alone; set model.path to a "
+                "vision-language model, or model.init: tiny-glm4v"
+            )

@@ -1,0 +1,1 @@
+"""On PYTHONPATH of processes that may import torchvision."""

@@ -1,0 +1,151 @@
+"""The learner on prompts with pictures and videos: packed rows, shared prompts, one processing a prompt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from rlcs.config import LearnerConfig
+from rlcs.errors import ConfigError, DataError
+from rlcs.learner.batching import families, make_batch
+from rlcs.learner.learner import Learner
+from rlcs.learner.vision import cache_of
+from rlcs.types import Batch, FinishReason, Group, Prompt, Response, Score
+from rlcs.vision.pixels import Pixels, decode_prompt
+from rlcs.vision.processing import load_processor
+
+G = 3
+
+
+def encode(processor: object, prompt: Prompt, pixels: Pixels) -> dict[str, torch.Tensor]:
+    """A prompt's inputs as transformers' own processor makes them."""
+    shown: dict[str, object] = {"images": [pixels.pictures()]} if pixels.images else {}
+    if pixels.videos:
+        shown["videos"] = [video.pixels for video in pixels.videos]
+        shown |= {"video_metadata": [video.metadata for video in pixels.videos], "do_sample_frames": False}
+    text = processor.apply_chat_template(prompt.messages, add_generation_prompt=True, tokenize=False)  # type: ignore[attr-defined]
+    return dict(processor(text=[text], **shown, add_special_tokens=False, return_tensors="pt"))  # type: ignore[operator]
+
+
+@pytest.fixture(scope="module")
+def groups(tiny_glm4v: Path, visual_prompts: list[Prompt]) -> list[Group]:
+    processor = load_processor(str(tiny_glm4v))
+    image = processor.tokenizer.convert_tokens_to_ids("<|image|>")
+    rng = np.random.default_rng(0)
+    made = []
+    for prompt in visual_prompts:
+        pixels = decode_prompt(prompt)
+        responses = []
+        for sample in range(G):
+            tokens = rng.integers(20, 250, rng.integers(3, 9)).astype(np.int32)
+            tokens[1] = image  # a young policy samples it; it is a token like others then
+            mask = np.ones(len(tokens), bool)
+            zeros = np.zeros(len(tokens), np.float32)
+            reward = Score(float(sample % 2))
+            responses.append(Response(tokens, zeros, mask, "", FinishReason.STOP, 0, reward))
+        ids = encode(processor, prompt, pixels)["input_ids"][0].numpy().astype(np.int32)
+        made.append(Group(prompt, ids, responses, media=pixels))
+    return made
+
+
+@pytest.fixture(scope="module")
+def batch(groups: list[Group]) -> Batch:
+    return make_batch(groups, np.resize([1.0, -1.0, 0.5], G * len(groups)))
+
+
+def expected_logprobs(path: Path, groups: list[Group]) -> NDArray[np.float32]:
+    """Of all responses, one forward of transformers' own each, the sampled image tokens embedded as text."""
+    from transformers import AutoModelForImageTextToText
+
+    model = AutoModelForImageTextToText.from_pretrained(path).eval()
+    processor = load_processor(str(path))
+    parts = []
+    for group in groups:
+        inputs = encode(processor, group.prompt, group.media)
+        positions, _ = model.model.get_rope_index(
+            inputs["input_ids"], **{k: v for k, v in inputs.items() if k.endswith(("thw", "type_ids"))}
+        )
+        with torch.no_grad():
+            prompt = model.model(**inputs, use_cache=True)
+            for response in group.responses:
+                tokens = torch.from_numpy(response.token_ids.astype(np.int64))
+                count, size = len(tokens), inputs["input_ids"].shape[1]
+                after = positions.max() + 1 + torch.arange(count)
+                features = [prompt.last_hidden_state[0, -1:]]
+                import copy
+
+                cache = copy.deepcopy(prompt.past_key_values)
+                output = model.model.language_model(
+                    inputs_embeds=model.get_input_embeddings()(tokens)[None],
+                    position_ids=after.expand(3, 1, count),
+                    attention_mask=torch.ones(1, size + count),
+                    past_key_values=cache,
+                )
+                features.append(output.last_hidden_state[0, :-1])
+                scores = torch.log_softmax(model.lm_head(torch.cat(features)), -1)
+                parts.append(scores.gather(1, tokens[:, None])[:, 0].numpy())
+    return np.concatenate(parts)
+
+
+@pytest.mark.parametrize("budget", [60, 4096])
+def test_logprobs_are_those_of_transformers(tiny_glm4v: Path, groups: list[Group], batch: Batch, budget: int) -> None:
+    learner = Learner(str(tiny_glm4v), LearnerConfig(tokens_per_micro_batch=budget))
+    found = learner.logprobs(batch)[batch.loss_mask]
+    assert np.abs(found - expected_logprobs(tiny_glm4v, groups)).max() < 1e-4
+
+
+def test_prompts_that_differ_in_their_pictures_alone_are_not_taken_for_one(groups: list[Group], batch: Batch) -> None:
+    assert np.array_equal(groups[0].prompt_ids, groups[1].prompt_ids)
+    found = families(batch, np.arange(batch.num_sequences))
+    assert [len(family.sequences) for family in found] == [G] * len(groups)
+
+
+def test_each_prompt_is_processed_once_in_an_iteration(tiny_glm4v: Path, batch: Batch) -> None:
+    config = LearnerConfig(tokens_per_micro_batch=60, num_iterations=2, num_minibatches=2, beta=0.1)
+    learner = Learner(str(tiny_glm4v), config)
+    learner.update(batch, group_sizes=[G] * 4)
+    cache = cache_of(learner.model)
+    assert cache is not None and cache.processor.processed == 4
+
+
+def test_pictures_reach_the_vision_tower_by_the_gradient_and_frozen_parts_stay(tiny_glm4v: Path, batch: Batch) -> None:
+    whole = Learner(str(tiny_glm4v), LearnerConfig())
+    frozen = Learner(str(tiny_glm4v), LearnerConfig(), freeze=["vision_tower", "decoder"])
+    before = {name: value.clone() for name, value in whole.model.state_dict().items()}
+    for learner, still in ((whole, ()), (frozen, ("model.visual.blocks", "model.language_model", "lm_head"))):
+        learner.update(batch, group_sizes=[G] * 4)
+        for name, value in learner.model.state_dict().items():
+            changed = not torch.equal(value, before[name])
+            if still and name.startswith(still):
+                assert not changed, name
+            elif name.startswith(("model.visual.merger.proj", "model.visual.merger.down_proj")):
+                assert changed, name
+    assert not torch.equal(
+        whole.model.state_dict()["model.visual.patch_embed.proj.weight"], before["model.visual.patch_embed.proj.weight"]
+    )
+
+
+def test_everything_frozen_is_refused(tiny_glm4v: Path) -> None:
+    with pytest.raises(ConfigError, match="every part"):
+        Learner(str(tiny_glm4v), LearnerConfig(), freeze=["vision_tower", "projector", "decoder"])
+
+
+def test_a_model_of_text_has_no_parts_to_freeze(tiny_policy: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model\.freeze"):
+        Learner(str(tiny_policy), LearnerConfig(), freeze=["vision_tower"])
+
+
+def test_a_prompt_whose_tokens_do_not_fit_its_pictures_is_named(tiny_glm4v: Path, groups: list[Group]) -> None:
+    group = groups[0]
+    short = Group(group.prompt, np.delete(group.prompt_ids, 3), group.responses, media=group.media)
+    with pytest.raises(DataError, match=r"15 image tokens, but its pixels take 16"):
+        Learner(str(tiny_glm4v), LearnerConfig()).logprobs(make_batch([short], np.zeros(G)))
+
+
+def test_a_saved_policy_keeps_its_processor(tiny_glm4v: Path, tmp_path: Path) -> None:
+    Learner(str(tiny_glm4v), LearnerConfig()).save_policy(tmp_path / "policy")
+    assert load_processor(str(tmp_path / "policy")).image_processor.merge_size == 2
