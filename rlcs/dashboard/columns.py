@@ -27,6 +27,8 @@ class Columns:
 
     def __init__(self) -> None:
         self._columns: dict[str, _Column] = {}
+        self.restarts = 0
+        """How often the run went back to a checkpoint while it was read."""
         self.last_step = 0
         self.last_time: float | None = None
         """When the last line was written, in seconds since 1970; None where the run does not say."""

@@ -4,7 +4,8 @@ Draws (some 40 bytes a group) are kept in memory and grow with the run. Response
 and iterations that a question needs are read. Nothing is written to the run's folder.
 
 Tables: `draws` (step, prompt_id, domain, tier, pass_rate, predicted, num_responses, degenerate, kept) and, once
-`with_prompts` was asked for, `prompts` (row, prompt_id, domain, tier).
+`with_prompts` was asked for, `prompts` (row, prompt_id, domain, tier); after `with_drawn` also `drawn`, a row a prompt that
+was drawn: n, last_step, last_rate, predicted, best, and `mean`, the pass rate over its last three groups (m responses).
 """
 
 from __future__ import annotations
@@ -36,6 +37,21 @@ _DRAWS = (
 Rows = list[dict[str, Any]]
 
 
+_DRAWN = """
+    CREATE OR REPLACE TABLE drawn AS
+    WITH recent AS (
+        SELECT prompt_id, sum(pass_rate * num_responses) AS r, sum(num_responses) AS m FROM (
+            SELECT *, row_number() OVER (PARTITION BY prompt_id ORDER BY step DESC) AS age FROM draws
+        ) WHERE age <= 3 GROUP BY prompt_id
+    ), counted AS (
+        SELECT prompt_id, any_value(domain) AS domain, any_value(tier) AS tier, count(*) AS n, max(step) AS last_step,
+            arg_max(pass_rate, step) AS last_rate, arg_max(predicted, step) AS predicted, max(pass_rate) AS best
+        FROM draws GROUP BY prompt_id
+    )
+    SELECT counted.*, (r + 1) / (m + 2) AS mean, m FROM counted JOIN recent USING (prompt_id)
+"""
+
+
 class Database:
     """Questions to a run's Parquet files. Safe to use from several threads."""
 
@@ -45,6 +61,7 @@ class Database:
         self._con = duckdb.connect(config={"threads": 2, "memory_limit": MEMORY_LIMIT})
         self._damaged: dict[Path, str] = {}
         self._loaded = 0  # the last iteration whose draws are in the table
+        self._drawn_at = -1  # the last iteration that the table `drawn` knows
         self._has_prompts = False
         self._make_tables()
 
@@ -59,7 +76,7 @@ class Database:
         if anew or (files and files[-1].last < self._loaded):
             with self._lock:
                 self._con.execute("DROP TABLE draws")
-                self._loaded = 0
+                self._loaded, self._drawn_at = 0, -1
                 self._damaged.clear()
                 self._make_tables()
         for file in files:
@@ -106,6 +123,14 @@ class Database:
             self._con.unregister("prompt_list")
             self._has_prompts = True
             return True
+
+    def with_drawn(self) -> None:
+        """Bring the table `drawn` up to date: what the draws say of each prompt."""
+        with self._lock:
+            if self._drawn_at == self._loaded:
+                return
+            self._con.execute(_DRAWN)
+            self._drawn_at = self._loaded
 
     def prompt_texts(self, rows: Sequence[int]) -> dict[int, str | None]:
         """The beginnings of the texts of prompts by their row in the list; only the row groups with them are read."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -21,6 +22,8 @@ _THINK = re.compile(r"<think>(.*?)(?:</think>|\Z)", re.S)
 LEVELS = 6
 """Steps of colour for log-probabilities."""
 _MOST_LISTED = 400
+_SEARCH_S = 0.5
+"""Time after which a search in all iterations pauses and says how far it came."""
 
 
 @dataclass(slots=True)
@@ -111,21 +114,28 @@ def groups_of(run: Run, step: int, *, domain: str = "", kind: str = "", text: st
     ]
 
 
-def search(run: Run, text: str, limit: int = 50) -> list[dict[str, Any]]:
-    """The newest responses that hold a text; files are read from the newest on, until there are enough."""
+def search(
+    run: Run, text: str, until: int | None = None, limit: int = 50, budget_s: float = _SEARCH_S
+) -> tuple[list[dict[str, Any]], int]:
+    """The newest responses that hold a text, and the iteration back to which was read.
+
+    Files are read from iteration `until` back, until there are enough responses or the time is used.
+    """
     found: list[dict[str, Any]] = []
-    files = list(reversed(run.database.rollout_files()))
-    size = 4
-    while files and len(found) < limit:
+    files = list(reversed(run.database.rollout_files(0, until)))
+    started, reached = time.monotonic(), 0
+    while files and len(found) < limit and time.monotonic() - started < budget_s:
+        loose = next((i for i, file in enumerate(files) if file.first < file.last), len(files))
+        size = min(32, loose) or 1  # small files of one iteration together, large ones one by one
         part, files = files[:size], files[size:]
-        size = min(64, size * 2)
+        reached = part[-1].first
         found += run.database.rollouts(
             "step, prompt_id, domain, sample, reward, response",
             "contains(lower(response), lower(?)) ORDER BY step DESC, prompt_id, sample LIMIT ?",
             [text, limit - len(found)],
             part,
         )
-    return found
+    return found, reached
 
 
 def group(run: Run, step: int, prompt_id: str, colour: str = "logprob") -> list[Shown]:

@@ -149,7 +149,8 @@ def rollouts_page(run: Run, query: Mapping[str, str]) -> Values:
         "everywhere": everywhere,
         "kinds": GROUP_KINDS,
         "colours": COLOURS,
-        "hits": search(run, text) if everywhere and text else [],
+        "hits": [],
+        "reached": 0,
         "groups": [],
         "group_id": query.get("group", ""),
         "responses": [],
@@ -159,7 +160,8 @@ def rollouts_page(run: Run, query: Mapping[str, str]) -> Values:
         "open_thinking": False,
         "pictures": [],
     }
-    if values["hits"]:
+    if everywhere and text:
+        values["hits"], values["reached"] = search(run, text, whole(query.get("until"), span_of[1], *span_of))
         return values
     groups = groups_of(run, step, domain=domain, kind=kind, text=text)
     chosen = query.get("group") or _most_mixed(groups)

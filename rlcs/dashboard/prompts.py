@@ -54,6 +54,7 @@ def prompt_rows(run: Run, chosen: Filter) -> tuple[list[dict[str, Any]], int]:
     """A page of the table, and how many prompts the filter leaves."""
     database = run.database
     listed = database.with_prompts()
+    database.with_drawn()
     where: list[str] = ["true"]
     parameters: list[Any] = []
     if chosen.domain:
@@ -70,7 +71,6 @@ def prompt_rows(run: Run, chosen: Filter) -> tuple[list[dict[str, Any]], int]:
     if chosen.text:
         where.append("starts_with(prompt_id, ?)")
         parameters.append(chosen.text.strip())
-    source = "prompts LEFT JOIN drawn USING (prompt_id)" if listed else "drawn"
     kept = (
         "p.domain AS domain, p.tier AS tier, p.row AS row"
         if listed
@@ -79,16 +79,7 @@ def prompt_rows(run: Run, chosen: Filter) -> tuple[list[dict[str, Any]], int]:
     source = "prompts p LEFT JOIN drawn d USING (prompt_id)" if listed else "drawn d"
     order = SORTS.get(chosen.sort, SORTS["draws"])
     sql = f"""
-        WITH recent AS (
-            SELECT prompt_id, sum(pass_rate * num_responses) AS r, sum(num_responses) AS m FROM (
-                SELECT *, row_number() OVER (PARTITION BY prompt_id ORDER BY step DESC) AS age FROM draws
-            ) WHERE age <= 3 GROUP BY prompt_id
-        ), drawn AS (
-            SELECT prompt_id, any_value(domain) AS domain, any_value(tier) AS tier, count(*) AS n, max(step) AS last_step,
-                arg_max(pass_rate, step) AS last_rate, arg_max(predicted, step) AS predicted, max(pass_rate) AS best,
-                any_value((r + 1) / (m + 2)) AS mean, any_value(m) AS m
-            FROM draws JOIN recent USING (prompt_id) GROUP BY prompt_id
-        ), all_rows AS (
+        WITH all_rows AS (
             SELECT prompt_id, {kept}, n, last_step, last_rate, predicted, best, mean,
                 greatest(0, mean - 1.645 * sqrt(mean * (1 - mean) / (m + 3))) AS a,
                 least(1, mean + 1.645 * sqrt(mean * (1 - mean) / (m + 3))) AS b

@@ -39,13 +39,33 @@ class Sample:
     """Share of responses that mix Chinese and Latin letters."""
 
 
-def newest(run: Run, iterations: int, until: int | None = None) -> Sample:
-    """The responses of the last `iterations` iterations, or of those up to `until`."""
-    files = run.database.rollout_files(0, until)
+def newest(run: Run, iterations: int) -> Sample:
+    """The responses of the last `iterations` iterations."""
+    files = run.database.rollout_files()
     if not files:
         return Sample()
-    last = min(files[-1].last, until or files[-1].last)
-    first = max(1, last - iterations + 1)
+    last = files[-1].last
+    key = ("newest", iterations, last)
+    if key not in run.cache:
+        for old in [known for known in run.cache if known[0] == "newest" and known[2] != last]:
+            run.cache.pop(old, None)
+        run.cache[key] = _sample(run, max(1, last - iterations + 1), last)
+    found: Sample = run.cache[key]
+    return found
+
+
+def counts_at(run: Run, step: int) -> Sample:
+    """What is counted in the texts of one iteration, without the texts; kept, since they do not change."""
+    key = ("counts", step, run.columns.restarts)
+    if key not in run.cache:
+        sample = _sample(run, step, step)
+        sample.rows.clear()
+        run.cache[key] = sample
+    found: Sample = run.cache[key]
+    return found
+
+
+def _sample(run: Run, first: int, last: int) -> Sample:
     rows = run.database.rollouts(
         _COLUMNS,
         "step BETWEEN ? AND ? ORDER BY step DESC LIMIT ?",

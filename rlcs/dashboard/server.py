@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -33,10 +34,18 @@ POLL_S = 1.0
 
 
 def create_app(
-    folder: Path, *, host: str = "127.0.0.1", token: str | None = None, explain: Explain | None = None
+    folder: Path,
+    *,
+    host: str = "127.0.0.1",
+    token: str | None = None,
+    explain: Explain | None = None,
+    is_closing: Callable[[], bool] = lambda: False,
 ) -> ASGIApp:
-    """The application over the runs in `folder`; `explain` says why a prompt is drawn now."""
-    site = _Site(RunsFolder(folder), explain)
+    """The application over the runs in `folder`.
+
+    `explain` says why a prompt is drawn now; streams of events end once `is_closing` says so.
+    """
+    site = _Site(RunsFolder(folder), explain, is_closing)
     app = Starlette(
         routes=[
             Route("/", site.runs),
@@ -76,11 +85,18 @@ def serve(folder: Path, *, host: str, port: int, explain: Explain | None = None)
     print(f"rlcs dashboard of {folder} at {address}  (Ctrl-C ends it)", flush=True)
     if token:
         print("Whoever has this link can read the runs; the connection is not encrypted.", flush=True)
-    app = create_app(folder, host=host, token=token, explain=explain)
+    servers: list[uvicorn.Server] = []
+    closing = partial(_is_closing, servers)
+    app = create_app(folder, host=host, token=token, explain=explain, is_closing=closing)
     settings = uvicorn.Config(
-        app, log_level="warning", timeout_graceful_shutdown=1, server_header=False, proxy_headers=False
+        app, log_level="warning", timeout_graceful_shutdown=5, server_header=False, proxy_headers=False
     )
-    uvicorn.Server(settings).run(sockets=[listener])
+    servers.append(uvicorn.Server(settings))
+    servers[0].run(sockets=[listener])
+
+
+def _is_closing(servers: Sequence[Any]) -> bool:
+    return any(server.should_exit for server in servers)
 
 
 class _Static(StaticFiles):
@@ -95,9 +111,10 @@ class _Static(StaticFiles):
 class _Site:
     """The handlers of the routes. What reads files runs in threads."""
 
-    def __init__(self, folder: RunsFolder, explain: Explain | None) -> None:
+    def __init__(self, folder: RunsFolder, explain: Explain | None, is_closing: Callable[[], bool]) -> None:
         self._folder = folder
         self._explain = explain
+        self._is_closing = is_closing
 
     def runs(self, request: Request) -> Response:
         """The list of runs."""
@@ -169,7 +186,7 @@ class _Site:
 
         async def stream() -> AsyncIterator[str]:
             said, quiet = "", 0.0
-            while not await request.is_disconnected():
+            while not (self._is_closing() or await request.is_disconnected()):
                 await run_in_threadpool(run.refresh)
                 version = run.version
                 if version != said:

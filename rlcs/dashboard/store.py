@@ -51,6 +51,8 @@ class Run:
     columns: Columns = field(default_factory=Columns)
     evaluations: list[EvaluationRow] = field(default_factory=list)
     config: Config | None = None
+    cache: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+    """What pages keep of what they counted in texts that do not change."""
     problem: str | None = None
     """Why nothing of it can be shown, such as a newer schema."""
     _notes: list[str] = field(default_factory=list)
@@ -143,6 +145,8 @@ class Run:
             lines = self._metrics.read_new()
             if self._metrics.restarts != before:
                 self.columns, anew = Columns(), True
+                self.columns.restarts = self._metrics.restarts
+                self.cache.clear()
             self.columns.add(lines)
         evaluations = self.path / "evaluations.jsonl"
         if evaluations.exists():

@@ -8,7 +8,7 @@ import numpy as np
 
 from rlcs.dashboard.figures.figure import Figure, Series, domain_colour, line
 from rlcs.dashboard.figures.overview import accuracy
-from rlcs.dashboard.responses import Sample, newest, parts_of
+from rlcs.dashboard.responses import Sample, counts_at, parts_of
 from rlcs.dashboard.store import Run
 
 _BINS = 10
@@ -129,9 +129,12 @@ def _over_time(run: Run) -> list[Figure]:
         length.series.append(line("mean", run.columns.series("rollout/mean_length")))
     if files:
         first, last = files[0].first, files[-1].last
-        steps = sorted({round(step) for step in np.linspace(first, last, min(_MOMENTS, last - first + 1))})
-        samples = [(step, newest(run, 1, until=step)) for step in steps]
-        samples = [(step, sample) for step, sample in samples if sample.rows]
+        width = (
+            1 << max(0, (last - first) // _MOMENTS).bit_length()
+        )  # a power of two: most moments stay as the run grows
+        steps = [*range(first, last, width), last]
+        samples = [(step, counts_at(run, step)) for step in steps]
+        samples = [(step, sample) for step, sample in samples if sample.answers]
         for index, domain in enumerate(run.domains):
             points = [(step, _top(s.answers[domain])) for step, s in samples if domain in s.answers]
             if points:
