@@ -116,10 +116,20 @@ class Posterior(Curriculum):
         self._drawn = count(self.table, rows)
         return rows
 
-    def _fill(self, n: float, weights: Floats, sizes: Floats) -> Floats:
+    @property
+    def intervals(self) -> Floats:
+        """[D] iterations that prompts of a domain rest between rollouts.
+
+        The few prompts that teach where most are answered always alike would be drawn over and over, and learned by
+        heart: they rest the longer, the less groups keep of what is expected of them.
+        """
+        kept = np.minimum(self._useful_factors.domain_factors, 1.0)
+        return np.asarray(1 + (self.config.interval - 1) * (1 - kept))
+
+    def _fill(self, n: float, weights: Floats, sizes: Floats, interval: float) -> Floats:
         """[cells] shares of n: of prompts seen before no more than one in `interval` an iteration, if others suffice."""
         rested = sizes.copy()
-        rested[LABELS:] /= self.config.interval
+        rested[LABELS:] /= interval
         shares = fill(n, weights, rested)
         return shares + fill(n - shares.sum(), weights, sizes - shares)
 
@@ -128,7 +138,9 @@ class Posterior(Curriculum):
         sizes = self._passes.sizes.reshape(self.table.num_domains, -1).astype(np.float64)
         by_domain = fill(n, self.domain_mix, sizes.sum(axis=1))  # [D]
         explored = self.config.exploration * by_domain
-        chosen = [self._fill(*x) for x in zip(by_domain - explored, self.cell_weights, sizes, strict=True)]
+        chosen = [
+            self._fill(*x) for x in zip(by_domain - explored, self.cell_weights, sizes, self.intervals, strict=True)
+        ]
         return np.concatenate([np.stack(chosen), explored[:, None]], axis=1)
 
     def observe(self, observation: Observation) -> None:

@@ -58,10 +58,13 @@ class Recalibration:
     @property
     def factors(self) -> Floats:
         """[D, buckets] by what an expectation is multiplied: labels first, then the others by what is expected."""
+        return np.asarray((self._observed + _WEIGHT * self.domain_factors[:, None]) / (self._expected + _WEIGHT))
+
+    @property
+    def domain_factors(self) -> Floats:
+        """[D] the same for all groups of a domain."""
         overall = (self._observed.sum() + _WEIGHT) / (self._expected.sum() + _WEIGHT)
-        observed, expected = self._observed.sum(axis=1, keepdims=True), self._expected.sum(axis=1, keepdims=True)
-        domain = (observed + _WEIGHT * overall) / (expected + _WEIGHT)
-        return np.asarray((self._observed + _WEIGHT * domain) / (self._expected + _WEIGHT))
+        return np.asarray((self._observed.sum(axis=1) + _WEIGHT * overall) / (self._expected.sum(axis=1) + _WEIGHT))
 
     @staticmethod
     def _bucket(labels: Ints, expected: Floats) -> Ints:

@@ -438,9 +438,10 @@ class CurriculumConfig(Section):
         0.04, description="posterior: softness of the choice of the prompts worth most; smaller is greedier."
     )
     interval: float = Field(
-        20.0,
+        40.0,
         ge=1,
-        description="posterior: iterations from one rollout of a prompt to the next, in the mean, if other prompts suffice.",
+        description="posterior: iterations that prompts rest between rollouts, in the mean and if others suffice, in a domain "
+        "whose groups keep nothing of what is expected of them; where they keep all, prompts do not rest.",
     )
     thompson: bool = Field(False, description="posterior: choose by a sampled pass rate, not by the expected worth.")
     guess_rate: dict[str, GuessRate] = Field(

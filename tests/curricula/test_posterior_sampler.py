@@ -188,16 +188,20 @@ def test_the_useful_share_is_foreseen_where_each_prompt_is_always_answered_alike
     assert foreseen == pytest.approx(seen, abs=0.08)
 
 
-def test_prompts_rest_between_rollouts_while_others_suffice(make_table: MakeTable) -> None:
-    table = make_table(per_cell=100, domains=1)
-    config = CurriculumConfig(kind="posterior", interval=10, exploration=0.0)
-    curriculum = Posterior(table, config, seed=0)
+@pytest.mark.parametrize(("teaching", "least"), [(0.1, 10), (1.0, 1)])
+def test_prompts_rest_where_few_of_them_teach(make_table: MakeTable, teaching: float, least: float) -> None:
+    table = make_table(per_cell=400, domains=1)
+    curriculum = Posterior(table, CurriculumConfig(kind="posterior", interval=30, exploration=0.0), seed=0)
+    rng = np.random.default_rng(0)
+    policy = np.where(rng.random(len(table)) < teaching, 0.5, rng.integers(2, size=len(table)))
     last: dict[int, int] = {}
     gaps = []
-    for step in range(100):
+    for step in range(80):
         rows = curriculum.draw(16)
-        gaps += [step - last[row] for row in rows.tolist() if row in last]
+        if step >= 30:
+            gaps += [step - last[row] for row in rows.tolist() if row in last]
         last |= dict.fromkeys(rows.tolist(), step)
-        half = np.full(16, 0.5)
-        curriculum.observe(Observation(rows, half, np.zeros(16, bool), 8))
-    assert np.mean(gaps) >= 9
+        passed = rng.binomial(8, policy[rows]) / 8
+        curriculum.observe(Observation(rows, passed, (passed == 0) | (passed == 1), 8))
+    assert curriculum.intervals[0] == pytest.approx(20, abs=10) if teaching < 1 else curriculum.intervals[0] < 3
+    assert not gaps or np.mean(gaps) >= least
