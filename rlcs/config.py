@@ -647,10 +647,14 @@ class LearnerConfig(Section):
         """The number of ranks."""
         return self.num_ranks or max(1, int(self.gpus))
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether weights are cut over the ranks."""
+        return self.data_parallel_size > 1 and (self.parallel == "fsdp" or (self.parallel == "auto" and self.gpus > 1))
+
     @model_validator(mode="after")
     def _optimizer_has_whole_weights(self) -> Self:
-        cut = self.parallel == "fsdp" or (self.parallel == "auto" and self.gpus > 1)
-        if self.optimizer != "adamw" and cut and self.data_parallel_size > 1:
+        if self.optimizer != "adamw" and self.is_sharded:
             raise ValueError(
                 f"learner.optimizer {self.optimizer} needs whole weights on each rank: set learner.parallel to ddp, or "
                 "learner.optimizer to adamw"
@@ -786,6 +790,11 @@ class Config(Section):
             raise ValueError(
                 f"learner.critic_warmup ({self.learner.critic_warmup}) must be less than train.steps "
                 f"({self.train.steps}), or the policy never learns"
+            )
+        if "decoder" in self.model.freeze and self.learner.is_sharded:
+            raise ValueError(
+                "model.freeze with decoder needs whole weights on each rank: set learner.parallel to ddp, or let the "
+                "decoder learn"
             )
         sequences = self.train.batch_size * self.rollout.num_generations // self.learner.num_minibatches
         if self.learner.data_parallel_size > sequences:

@@ -136,7 +136,11 @@ def connect(
     timeout = timedelta(seconds=timeout_s)
     if isinstance(store, tuple):
         store = TCPStore(store[0], store[1], is_master=False, timeout=timeout)
-    gpu: dict[str, Any] = {"device_id": device} if device.type == "cuda" else {}
+    gpu: dict[str, Any] = {}
+    if device.type == "cuda":
+        import torch
+
+        gpu["device_id"] = torch.device("cuda", device.index or 0)  # Ray shows a rank only its own GPU
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout, **gpu)
     return Ranks(rank, size, local_size)

@@ -36,7 +36,7 @@ from rlcs.learner.model import learner_device, load_model
 from rlcs.learner.optimizer import build_optimizer
 from rlcs.learner.passes import Passes
 from rlcs.learner.schedule import learning_rate
-from rlcs.learner.sharding import is_wanted, shard
+from rlcs.learner.sharding import forget_unused, is_wanted, shard
 from rlcs.learner.state import load_state, save_state
 from rlcs.learner.stepping import Counters, step_or_skip
 from rlcs.learner.vision import freeze, share_cache
@@ -248,7 +248,9 @@ class Learner:
     ) -> tuple[float, float]:
         """One optimizer step on the loss of `sequences`; returns this rank's part of the loss, and the gradient's norm."""
         loss = self._accumulate(batch, sequences, old, reference, tokens)
-        if not self._sharded:
+        if self._sharded:
+            forget_unused(self.model, self._ranks)
+        else:
             self._ranks.sum_gradients(self.model.parameters())
         norm = step_or_skip(
             self.optimizer,

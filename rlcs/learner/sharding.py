@@ -13,6 +13,8 @@ import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
 from rlcs.config import LearnerConfig
 from rlcs.learner.distributed import Ranks
 
@@ -40,7 +42,9 @@ def shard(model: Any, ranks: Ranks, device: torch.device) -> None:
 
     mesh = init_device_mesh(device.type, (ranks.size,))
     names = set(getattr(model, "_no_split_modules", None) or ())
-    for module in list(model.modules()):
+    decoder = getattr(getattr(model, "model", None), "language_model", model)
+    # A vision tower is no unit: a rank whose rows show nothing would not gather it with the others.
+    for module in list(decoder.modules()):
         if type(module).__name__ in names and any(True for _ in module.parameters()):
             fully_shard(module, mesh=mesh)
     # Passes run functions of ours inside the model, which use its parts: see `run`.
@@ -51,6 +55,7 @@ def shard(model: Any, ranks: Ranks, device: torch.device) -> None:
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)  # gloo has no other reduction
+            module.set_reduce_scatter_unused_params(decoder is not model)
     model.to(device)  # buffers, and whatever FSDP does not keep
     assert all(isinstance(p, torch.distributed.tensor.DTensor) for p in model.parameters())
 
@@ -75,6 +80,21 @@ def _run(self: Any, function: Callable[..., T], *arguments: Any, **options: Any)
     # FSDP hangs hooks on what comes out, and warns that those of a view could get lost.
     plain: T = tree_map_only(torch.Tensor, lambda tensor: tensor.clone() if tensor._is_view() else tensor, result)
     return plain
+
+
+def forget_unused(model: Any, ranks: Ranks) -> None:
+    """Drop the gradients of a sharded vision tower that no rank has used: FSDP makes zeros of them.
+
+    The optimizer then leaves it as it is, as it does with one rank. All ranks must call it.
+    """
+    tower = getattr(getattr(model, "model", None), "visual", None)
+    if tower is None:
+        return
+    gradients = [parameter.grad for parameter in tower.parameters() if parameter.grad is not None]
+    used = any(bool(gradient.to_local().any()) for gradient in gradients)
+    if not ranks.max(np.array([used], np.uint8))[0]:
+        for parameter in tower.parameters():
+            parameter.grad = None
 
 
 def release(model: Any) -> None:

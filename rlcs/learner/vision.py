@@ -43,10 +43,12 @@ class VisionCache:
 
     def of(self, batch: Batch, sequence: int) -> VisionInputs | None:
         """The vision inputs of a sequence's prompt, or None if it shows nothing."""
+        if not batch.media:  # a batch of text, such as an idle pass beside another batch
+            return None
         if batch.media is not self._media:  # another batch
             self._media = batch.media
             self._inputs = {}
-        media = batch.media[sequence] if batch.media else None
+        media = batch.media[sequence]
         if media is None:
             return None
         key = id(media)  # one object for all responses to a prompt; it lives as long as `self._media`

@@ -6,6 +6,7 @@ load first. Rank 0 writes the weights afterwards, every rank its metrics and log
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -15,15 +16,23 @@ import torch
 from safetensors.torch import save_file
 
 from rlcs.config import LearnerConfig
+from rlcs.learner import distributed
 from rlcs.learner.distributed import connect
 from rlcs.learner.learner import Learner
 from rlcs.types import Batch
+from rlcs.vision.pixels import Pixels
 
 
 def main(rank: int, size: int, port: int, folder: Path) -> None:
+    distributed.BUCKET_BYTES = 20_000  # several buckets even of a tiny policy
     plan = json.loads((folder / "plan.json").read_text())
     ranks = connect(rank, size, ("127.0.0.1", port), device=torch.device("cpu"), local_size=size, timeout_s=120)
     batches = {path.stem: Batch(**np.load(path)) for path in folder.glob("*.npz")}
+    if (folder / "pictures").exists():  # of each sequence, those of a group are one object
+        shown = {path.stem: Pixels((np.load(path),), ()) for path in (folder / "pictures").glob("*.npy")}
+        owners = json.loads((folder / "pictures" / "owners.json").read_text())
+        media = [shown.get(str(owner)) for owner in owners]
+        batches = {name: dataclasses.replace(batch, media=media) for name, batch in batches.items()}
     for name, case in plan.items():
         learner = Learner(case["policy"], LearnerConfig(**case["config"]), ranks=ranks, **case["options"])
         if case["load"]:
