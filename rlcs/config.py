@@ -590,6 +590,11 @@ class LearnerConfig(Section):
         10, description="Stop after this many optimizer steps in a row with gradients that are not finite."
     )
     gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass.")
+    cast_lm_head_to_fp32: bool = Field(
+        False,
+        description="model.dtype bfloat16: multiply by the head in float32 too, on a GPU; logits and log-probabilities are "
+        "float32 in any case.",
+    )
     num_ranks: PositiveInt | None = Field(
         None,
         description="Data-parallel ranks: processes that share the work of an update, with the result of one; null: one "
@@ -653,7 +658,11 @@ class LearnerConfig(Section):
         return self.data_parallel_size > 1 and (self.parallel == "fsdp" or (self.parallel == "auto" and self.gpus > 1))
 
     @model_validator(mode="after")
-    def _optimizer_has_whole_weights(self) -> Self:
+    def _whole_weights_where_needed(self) -> Self:
+        if self.cast_lm_head_to_fp32 and self.is_sharded:
+            raise ValueError(
+                "learner.cast_lm_head_to_fp32 needs whole weights on each rank: set learner.parallel to ddp, or leave it out"
+            )
         if self.optimizer != "adamw" and self.is_sharded:
             raise ValueError(
                 f"learner.optimizer {self.optimizer} needs whole weights on each rank: set learner.parallel to ddp, or "

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 MAX_LOGITS = 2**27
 """Logits held at once; more are computed in chunks and again in the backward pass."""
+FLOAT32_HEAD = "rlcs_float32"
+"""An attribute of the head's module: compute its product in float32, whatever the autocast type."""
 MAX_LOGITS_CPU = 2**23
 """The same on a CPU, where small chunks cost no time: 32 MiB of float32."""
 
@@ -222,8 +224,11 @@ def _head(
     from rlcs.learner.head import chosen_logprobs
 
     head = model.get_output_embeddings()
-    logits = _logits(model, temperature)
     device = hidden.device.type
+    if getattr(head, FLOAT32_HEAD, False) and torch.is_autocast_enabled(device):
+        with torch.autocast(device, enabled=False):
+            return _head(model, hidden.float(), targets, temperature, entropy)
+    logits = _logits(model, temperature)
     chunk = max(1, (MAX_LOGITS if device == "cuda" else min(MAX_LOGITS, MAX_LOGITS_CPU)) // head.weight.shape[0])
     small = len(hidden) <= chunk
     if _is_linear(head) and (not small or torch.is_autocast_enabled(device)):

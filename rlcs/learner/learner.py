@@ -30,6 +30,7 @@ from rlcs.learner.corrections import kl_estimate
 from rlcs.learner.critic import Critic
 from rlcs.learner.distributed import Ranks
 from rlcs.learner.export import export_weights, save_policy
+from rlcs.learner.forward import FLOAT32_HEAD
 from rlcs.learner.losses import policy_loss, sequence_weights
 from rlcs.learner.metrics import TokenMetrics
 from rlcs.learner.model import learner_device, load_model
@@ -115,6 +116,8 @@ class Learner:
             device=torch.device("cpu") if self._sharded else self.device,
             trust_remote_code=self._trust_remote_code,
         )
+        if self.config.cast_lm_head_to_fp32:
+            setattr(model.get_output_embeddings(), FLOAT32_HEAD, True)
         freeze(model, self._freeze)
         if frozen:
             model.requires_grad_(False)
