@@ -119,13 +119,24 @@ def evaluate(
         int | None, typer.Option(min=0, help="Iteration whose checkpoint is evaluated; the newest.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON line for each domain and tier.")] = False,
+    thinking_budgets: Annotated[
+        list[int] | None,
+        typer.Option("--thinking-budget", min=1, help="Force the answer after so many tokens; repeat for a curve."),
+    ] = None,
 ) -> None:
     """Evaluate a run's policy on its held-out prompts: pass@1 and pass@k by domain and tier."""
     from rlcs.launch import evaluate_run
     from rlcs.progress import Display
 
     with Display() as display:
-        evaluate_run(run, display, num_samples=num_samples, step=step, as_json=as_json)
+        evaluate_run(
+            run,
+            display,
+            num_samples=num_samples,
+            step=step,
+            as_json=as_json,
+            thinking_budgets=thinking_budgets or (),
+        )
 
 
 @app.command()

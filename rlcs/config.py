@@ -206,6 +206,11 @@ class RolloutConfig(Section):
     gpus_per_engine: float = Field(0, ge=0, description="GPUs an engine takes; equal to tensor_parallel_size if whole.")
     tensor_parallel_size: PositiveInt = Field(1, description="GPUs a model is spread over, inside an engine.")
     num_generations: int = Field(8, ge=2, description="G, responses a prompt.")
+    thinking_budget: PositiveInt | None = Field(
+        None,
+        description="Tokens of thinking after which the end of thinking is inserted and the answer begins; null: no limit "
+        "but max_completion_length.",
+    )
     first_generations: int = Field(
         0,
         ge=0,
@@ -234,6 +239,15 @@ class RolloutConfig(Section):
         if not self.first_generations:
             return self.num_generations
         return self.max_generations or 3 * self.num_generations
+
+    @model_validator(mode="after")
+    def _an_answer_has_room(self) -> Self:
+        if self.thinking_budget is not None and self.thinking_budget >= self.max_completion_length:
+            raise ValueError(
+                f"rollout.thinking_budget ({self.thinking_budget}) leaves no room for an answer in "
+                f"rollout.max_completion_length ({self.max_completion_length})"
+            )
+        return self
 
     @model_validator(mode="after")
     def _adaptive_rollouts_fit(self) -> Self:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +27,45 @@ def evaluate(
     groups = rollouts.generate(prompts, num_samples=config.num_samples, temperature=config.temperature)
     scoring.score(groups)
     return summarise(groups, step)
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetRow:
+    """Held-out results under one thinking budget."""
+
+    thinking_budget: int
+    """Tokens of thinking after which the answer was forced."""
+    pass_at_1: float
+    mean_tokens: float
+    """Tokens of a response, inserted ones among them."""
+    forced: float
+    """Share of responses that were made to answer."""
+
+
+def thinking_curve(
+    prompts: Sequence[Prompt],
+    rollouts: RolloutFleet,
+    scoring: ScoringFleet,
+    config: EvalConfig,
+    budgets: Sequence[int],
+) -> list[BudgetRow]:
+    """What the engines' policy reaches under each of some thinking budgets."""
+    rows = []
+    for budget in budgets:
+        groups = rollouts.generate(
+            prompts, num_samples=config.num_samples, temperature=config.temperature, thinking_budget=budget
+        )
+        scoring.score(groups)
+        responses = [response for group in groups for response in group.responses]
+        rows.append(
+            BudgetRow(
+                budget,
+                pass_at_1=float(np.mean([group.pass_rate for group in groups])),
+                mean_tokens=float(np.mean([len(response.token_ids) for response in responses])),
+                forced=float(np.mean([response.is_forced for response in responses])),
+            )
+        )
+    return rows
 
 
 def summarise(groups: Sequence[Group], step: int) -> list[EvaluationRow]:

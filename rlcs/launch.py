@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,8 +20,8 @@ from rlcs.curricula.base import Curriculum, PromptTable
 from rlcs.curricula.loading import load_curriculum
 from rlcs.data import DataSplits
 from rlcs.envs.base import Environment
-from rlcs.errors import CheckpointError, RLCSError
-from rlcs.evaluation import evaluate, mean_accuracy
+from rlcs.errors import CheckpointError, ConfigError, RLCSError
+from rlcs.evaluation import BudgetRow, evaluate, mean_accuracy, thinking_curve
 from rlcs.interrupt import StopRequest, uninterrupted
 from rlcs.models import context_length, load_tokenizer
 from rlcs.preflight import available_cpus, available_gpus, check_before_start, check_prompt_lengths
@@ -300,14 +300,29 @@ def cold_start(config: Config, display: Display) -> Path:
 
 
 def evaluate_run(
-    run_dir: Path, display: Display, *, num_samples: int | None = None, step: int | None = None, as_json: bool = False
-) -> list[EvaluationRow]:
+    run_dir: Path,
+    display: Display,
+    *,
+    num_samples: int | None = None,
+    step: int | None = None,
+    as_json: bool = False,
+    thinking_budgets: Sequence[int] = (),
+) -> list[EvaluationRow] | list[BudgetRow]:
     """Evaluate a checkpoint of a run on its held-out prompts, and print the table beside that of before training.
+
+    With `thinking_budgets` the answer is forced after so many tokens, and a line is printed for each.
 
     Raises:
         CheckpointError: there is no run, or no such checkpoint.
+        ConfigError: a thinking budget leaves no room for an answer.
     """
     config = load_run_config(run_dir)
+    for budget in thinking_budgets:
+        if budget >= config.rollout.max_completion_length:
+            raise ConfigError(
+                f"--thinking-budget {budget} leaves no room for an answer in rollout.max_completion_length "
+                f"({config.rollout.max_completion_length})"
+            )
     checkpoint = latest_checkpoint(run_dir) if step is None else run_dir / "checkpoints" / f"step-{step:06d}"
     if not checkpoint.is_dir():
         kept = ", ".join(folder.name for folder in list_checkpoints(run_dir)) or "none"
@@ -324,15 +339,24 @@ def evaluate_run(
         rollouts = RolloutFleet(policy, config.model, config.rollout, tokenizer, seed=config.seed)
         scoring = ScoringFleet(config.reward, materials.default_reward)
         rollouts.start()
-        rows = evaluate(materials.data.eval, rollouts, scoring, config.eval, load_progress(checkpoint).step)
+        held_out = materials.data.eval
+        curve: list[BudgetRow] = []
+        rows: list[EvaluationRow] = []
+        if thinking_budgets:
+            curve = thinking_curve(held_out, rollouts, scoring, config.eval, sorted(thinking_budgets))
+        else:
+            rows = evaluate(held_out, rollouts, scoring, config.eval, load_progress(checkpoint).step)
         scoring.close()
         rollouts.close()
     finally:
         stop_ray()
     if as_json:
-        for row in rows:
+        for row in curve or rows:
             print(json.dumps(asdict(row)))
-        return rows
+        return curve or rows
+    if curve:
+        display.thinking_curve(curve)
+        return curve
     before = _recorded_before(run_dir)
     if before and rows and before[0].num_samples == rows[0].num_samples and rows[0].step != 0:
         display.evaluation(before, rows)

@@ -19,6 +19,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from rlcs.evaluation import BudgetRow
 from rlcs.runlog import EvaluationRow, mean_over_prompts
 from rlcs.types import TIER_NAMES
 
@@ -75,6 +76,21 @@ class Display:
         """Print held-out accuracy by domain and tier, with the change where there are two evaluations."""
         self._end_bar()
         self.console.print(evaluation_table(before, after))
+
+    def thinking_curve(self, rows: Sequence[BudgetRow]) -> None:
+        """Print held-out accuracy by thinking budget."""
+        self._end_bar()
+        table = Table(title="Held-out accuracy by thinking budget", title_justify="left")
+        for name in ("budget", "pass@1", "tokens", "made to answer"):
+            table.add_column(name, justify="right")
+        for row in rows:
+            table.add_row(
+                str(row.thinking_budget),
+                f"{100 * row.pass_at_1:.1f} %",
+                f"{row.mean_tokens:.1f}",
+                f"{100 * row.forced:.1f} %",
+            )
+        self.console.print(table)
 
     def _advance(self, title: str, step: int, total: int, text: str, *, every_s: float) -> None:
         if not self._live:

@@ -312,6 +312,7 @@ def rollout_metrics(groups: list[Group], learned: list[Group], seconds: float) -
         "rollout/tokens": tokens,
         "rollout/tokens_per_s": tokens / max(seconds, 1e-9),
         "rollout/mean_length": float(lengths.mean()),
+        "rollout/forced": float(np.mean([r.is_forced for group in groups for r in group.responses])),
         "rollout/truncated": float(np.mean([r.finish_reason == "length" for group in groups for r in group.responses])),
     }
     for domain in sorted({group.prompt.domain for group in groups}):

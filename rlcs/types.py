@@ -152,6 +152,11 @@ class Response:
     reward: Score | None = None
     """Set by scoring."""
 
+    @property
+    def is_forced(self) -> bool:
+        """Whether tokens were inserted that the policy did not choose."""
+        return not bool(np.all(self.loss_mask))
+
 
 @dataclass(slots=True)
 class Group:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from rlcs.config import ModelConfig, RolloutConfig
 from rlcs.errors import EngineError
+from rlcs.rollout.force_answer import ForceAnswer, Sampled
 from rlcs.rollout.work import SamplingSettings
 from rlcs.types import FinishReason, Response
 from rlcs.vision.environment import vision_env
@@ -24,7 +25,7 @@ from rlcs.vision.pixels import Loadable, Pixels
 from rlcs.weights import to_tensors
 
 if TYPE_CHECKING:
-    from vllm.outputs import CompletionOutput
+    pass
 
 _HEAD = "lm_head.weight"
 
@@ -50,6 +51,18 @@ def engine_env(config: RolloutConfig) -> dict[str, str]:
         "OMP_NUM_THREADS": threads,
         "TOKENIZERS_PARALLELISM": "false",
     }
+
+
+@dataclass(slots=True)
+class _Partial:
+    """A prompt whose responses are still being made."""
+
+    responses: list[Sampled]
+    prompt_ids: NDArray[np.int32] | None = None
+    running: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.running = len(self.responses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,18 +156,30 @@ class Engine:
             SamplingParams,
             temperature=settings.temperature,
             top_p=settings.top_p,
-            max_tokens=settings.max_tokens,
             logprobs=0,
             flat_logprobs=True,
             # Decoding token by token costs a fifth of the time of a small policy; whole responses are decoded at once.
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
+        force = None
+        if settings.thinking_budget is not None:
+            force = ForceAnswer.of(settings.thinking_budget, self._tokenizer)
+        first_limit = settings.max_tokens if force is None else min(force.budget, settings.max_tokens)
         usual = max(1, round(sum(counts) / max(1, len(counts))))  # responses a prompt
         deadline = time.monotonic() + deadline_s
         finished: list[Answer] = []
+        partial_answers: dict[int, _Partial] = {}
         num_running = sequences = 0
         queue_is_empty = False
+
+        def request(index: int, more: Sequence[int] = ()) -> dict[str, Any]:
+            found: dict[str, Any] = {"prompt_token_ids": [*prompts[index].tolist(), *more]}
+            shown = media[index] if media else None
+            if shown is not None:
+                found["multi_modal_data"] = _multi_modal_data(shown.load())
+            return found
+
         try:
             while True:
                 room = max(int(num_running == 0), (self._config.max_num_seqs - sequences) // usual)
@@ -162,22 +187,42 @@ class Engine:
                     indices = take(room)
                     queue_is_empty = not indices
                     for index in indices:
-                        request: dict[str, Any] = {"prompt_token_ids": prompts[index].tolist()}
-                        shown = media[index] if media else None
-                        if shown is not None:
-                            request["multi_modal_data"] = _multi_modal_data(shown.load())
-                        self._engine.add_request(str(index), request, params(n=counts[index]))
+                        self._engine.add_request(
+                            str(index), request(index), params(n=counts[index], max_tokens=first_limit)
+                        )
+                        partial_answers[index] = _Partial([Sampled() for _ in range(counts[index])])
                         sequences += counts[index]
                     num_running += len(indices)
                 if num_running == 0:
                     return finished
                 for output in self._engine.step():
-                    if output.finished:
+                    if not output.finished:
+                        continue
+                    index, sample = _parse_id(output.request_id)
+                    answer = partial_answers[index]
+                    places = [sample] if sample is not None else [part.index for part in output.outputs]
+                    if sample is None and media and media[index]:
+                        answer.prompt_ids = np.asarray(output.prompt_token_ids, np.int32)
+                    for place, part in zip(places, output.outputs, strict=True):
+                        tokens = list(part.token_ids)
+                        logprobs = _sampled_logprobs(part.logprobs, len(tokens))
+                        response = answer.responses[place]
+                        response.extend(tokens, logprobs, is_cut=part.finish_reason == "length")
+                        inserted = None if force is None else force.continuation(response, settings.max_tokens)
+                        if inserted is None:
+                            sequences -= 1
+                            answer.running -= 1
+                            continue
+                        response.force(inserted)
+                        left = settings.max_tokens - len(response.token_ids)
+                        # What stands before is in the prefix cache.
+                        self._engine.add_request(
+                            f"{index}/{place}", request(index, response.token_ids), params(n=1, max_tokens=left)
+                        )
+                    if not answer.running:
                         num_running -= 1
-                        sequences -= len(output.outputs)
-                        index = int(output.request_id)
-                        expanded = np.asarray(output.prompt_token_ids, np.int32) if media and media[index] else None
-                        finished.append(Answer(index, self._responses(output.outputs), expanded))
+                        finished.append(Answer(index, self._responses(answer.responses), answer.prompt_ids))
+                        del partial_answers[index]
                 if time.monotonic() > deadline:
                     raise EngineError(
                         f"an engine did not finish within rollout.timeout_s ({self._config.timeout_s:g} s); "
@@ -216,26 +261,23 @@ class Engine:
             self._llm.reset_mm_cache()
         self.policy_version = version
 
-    def _responses(self, outputs: Sequence[CompletionOutput]) -> list[Response]:
+    def _responses(self, sampled: Sequence[Sampled]) -> list[Response]:
         eos = self._tokenizer.eos_token_id
-        ids = [list(output.token_ids) for output in outputs]
+        ids = [each.token_ids for each in sampled]
         texts = self._tokenizer.batch_decode(
             [tokens[:-1] if tokens and tokens[-1] == eos else tokens for tokens in ids], skip_special_tokens=False
         )
-        responses = []
-        for output, tokens, text in zip(outputs, ids, texts, strict=True):
-            logprobs: Any = output.logprobs
-            responses.append(
-                Response(
-                    token_ids=np.asarray(tokens, dtype=np.int32),
-                    logprobs=_sampled_logprobs(logprobs, len(tokens)),
-                    loss_mask=np.ones(len(tokens), dtype=bool),
-                    text=text,
-                    finish_reason=FinishReason.LENGTH if output.finish_reason == "length" else FinishReason.STOP,
-                    policy_version=self.policy_version,
-                )
+        return [
+            Response(
+                token_ids=np.asarray(each.token_ids, dtype=np.int32),
+                logprobs=np.asarray(each.logprobs, dtype=np.float32),
+                loss_mask=np.asarray(each.loss_mask, dtype=bool),
+                text=text,
+                finish_reason=FinishReason.LENGTH if each.is_cut else FinishReason.STOP,
+                policy_version=self.policy_version,
             )
-        return responses
+            for each, text in zip(sampled, texts, strict=True)
+        ]
 
 
 def _multi_modal_data(pixels: Pixels) -> dict[str, Any]:
@@ -246,6 +288,12 @@ def _multi_modal_data(pixels: Pixels) -> dict[str, Any]:
     if pixels.videos:
         data["video"] = [(video.pixels, video.metadata | {"do_sample_frames": False}) for video in pixels.videos]
     return data
+
+
+def _parse_id(request_id: str) -> tuple[int, int | None]:
+    """The prompt of a request, and of one that goes on with a response, which one."""
+    index, _, sample = request_id.partition("/")
+    return int(index), int(sample) if sample else None
 
 
 def _sampled_logprobs(flat: Any, num_tokens: int) -> NDArray[np.float32]:

@@ -120,10 +120,12 @@ class RolloutFleet:
         *,
         num_samples: int | Sequence[int] | None = None,
         temperature: float | None = None,
+        thinking_budget: int | None = None,
     ) -> list[Group]:
         """A group of responses for each prompt, in the order of `prompts`.
 
-        `num_samples`: responses a prompt, one number or one for each; `rollout.num_generations` if not given.
+        `num_samples`: responses a prompt, one number or one for each; `rollout.num_generations` if not given. `temperature`
+        and `thinking_budget`: those of `rollout` if not given.
 
         Raises:
             EngineError: an engine died, failed or ran past `rollout.timeout_s`.
@@ -134,6 +136,7 @@ class RolloutFleet:
             max_tokens=self._config.max_completion_length,
             temperature=temperature or self._config.temperature,
             top_p=self._config.top_p,
+            thinking_budget=thinking_budget or self._config.thinking_budget,
         )
         wanted = num_samples or self._config.num_generations
         counts = [wanted] * len(prompts) if isinstance(wanted, int) else list(wanted)

@@ -24,6 +24,8 @@ class SamplingSettings:
     """Longest response, in tokens."""
     temperature: float
     top_p: float
+    thinking_budget: int | None = None
+    """Tokens of thinking after which the answer is forced: see `rlcs.rollout.force_answer`."""
 
 
 class WorkQueue:

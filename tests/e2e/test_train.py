@@ -87,6 +87,14 @@ def test_eval_prints_the_table_of_a_run(finished: tuple[Path, str]) -> None:
     assert "pass@3" in output and "letter_counting" in output
 
 
+def test_eval_draws_a_curve_over_thinking_budgets(finished: tuple[Path, str]) -> None:
+    output = run("eval", str(finished[0]), "--json", "--thinking-budget", "60", "--thinking-budget", "2")
+    short, long = (json.loads(line) for line in output.splitlines() if line.startswith("{"))
+    assert short["thinking_budget"] == 2 and long["thinking_budget"] == 60
+    assert short["forced"] > 0.9 > 0.5 > long["forced"]
+    assert short["mean_tokens"] < long["mean_tokens"] or short["forced"] == long["forced"]
+
+
 def test_a_run_folder_that_exists_is_refused_untouched(finished: tuple[Path, str]) -> None:
     folder, _ = finished
     before = sorted(path.name for path in folder.iterdir())
@@ -105,7 +113,7 @@ def test_ctrl_c_saves_and_resume_goes_on(finished: tuple[Path, str]) -> None:
         f"model.path={policy}",
         "sft.enabled=false",
         "train.steps=8",
-        "learner.num_ranks=2",
+        "rollout.thinking_budget=6",
         *SMALL,
     ]
     process = subprocess.Popen(
