@@ -113,6 +113,7 @@ def test_ctrl_c_saves_and_resume_goes_on(finished: tuple[Path, str]) -> None:
         f"model.path={policy}",
         "sft.enabled=false",
         "train.steps=8",
+        "learner.num_ranks=2",
         "rollout.thinking_budget=6",
         *SMALL,
     ]
@@ -144,6 +145,7 @@ def test_ctrl_c_saves_and_resume_goes_on(finished: tuple[Path, str]) -> None:
     assert [line["step"] for line in lines] == list(range(1, 9))
     # The learner has two ranks here, before and after.
     assert all(line["learner/logprob_gap_mean"] <= 1e-4 and line["learner/rank_spread"] < 1 for line in lines)
+    assert all(line["rollout/forced"] > 0 for line in lines)  # inserted tokens, of which nothing is learned
     assert "Held-out accuracy" in output
     versions = pq.read_table(folder / "stopped" / "rollouts" / "step-000008.parquet").column("policy_version")
     assert set(versions.to_pylist()) == {7}
