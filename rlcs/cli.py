@@ -140,6 +140,18 @@ def evaluate(
 
 
 @app.command()
+def merge(
+    source: Annotated[Path, typer.Argument(help="Run, checkpoint or adapter folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write; must not exist.")],
+) -> None:
+    """Merge a LoRA adapter into its base: an ordinary model folder for transformers and vLLM."""
+    from rlcs.merge import merge as merge_adapter
+
+    adapter = merge_adapter(source, output)
+    typer.echo(f"merged {adapter} into its base; the model is in {output}")
+
+
+@app.command()
 def grade(
     config: ConfigArgument,
     overrides: Overrides = None,

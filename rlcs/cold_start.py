@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rlcs.config import Config
+from rlcs.adapters import is_adapter_folder
+from rlcs.config import Config, ModelConfig
 from rlcs.data import DataSplits, load_solutions, load_splits
 from rlcs.envs.base import Environment, build_solutions, build_splits, load_env
 from rlcs.response_format import render_response
@@ -43,8 +44,19 @@ def teach_format(
     policy: str, examples: list[SFTExample], config: Config, folder: Path, report: Callable[[int, int, float], None]
 ) -> str:
     """Train `policy` on `examples` into `folder`; `report` is told step, number of steps and loss. Returns the folder."""
-    train_sft(policy, examples, config.sft, folder, seed=config.seed, callbacks=[_progress_callback(report)])
+    callbacks = [_progress_callback(report)]
+    train_sft(policy, examples, config.sft, folder, seed=config.seed, callbacks=callbacks, model=_adapted(config))
     return str(folder)
+
+
+def _adapted(config: Config) -> ModelConfig | None:
+    """The model's settings where the cold start trains an adapter, None where it trains all weights."""
+    model = config.model
+    if model.lora is None and not (model.path is not None and is_adapter_folder(model.path)):
+        return None
+    wanted = config.sft.use_peft
+    # The random weights of a new policy have nothing to adapt.
+    return model if wanted or (wanted is None and model.init is None) else None
 
 
 def _examples(config: Config, env: Environment | None, data: DataSplits) -> list[SFTExample]:

@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from rlcs.config_logging import LoggingConfig as LoggingConfig
+from rlcs.config_lora import LoRAConfig
 from rlcs.config_section import Section as Section
 
 OUR_COLUMNS = ("prompt", "answer", "domain", "tier", "solution", "images", "videos")
@@ -79,7 +80,9 @@ class ModelConfig(Section):
     """Which policy is trained."""
 
     path: HomePath | None = Field(
-        None, description="Folder or hub name of a causal language model. Either this or `init`."
+        None,
+        description="Folder or hub name of a causal language model, or the folder of a LoRA adapter to go on from. "
+        "Either this or `init`.",
     )
     init: Literal["tiny", "tiny-glm4v"] | None = Field(
         None,
@@ -95,12 +98,32 @@ class ModelConfig(Section):
     shape: ShapeConfig | None = Field(
         None, description="Sizes, for estimates of memory where the model's config.json is not on this machine."
     )
+    lora: LoRAConfig | None = Field(None, description="Train a LoRA adapter; null trains all weights.")
+    load_in_4bit: bool = Field(
+        False, description="QLoRA: the base in 4 bits, in learner and engines (the package bitsandbytes must be there)."
+    )
+    bnb_4bit_quant_type: Literal["nf4", "fp4"] = Field("nf4", description="load_in_4bit: the type of the 4 bits.")
+    use_bnb_nested_quant: bool = Field(False, description="load_in_4bit: quantize the scales as well.")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.path is None) == (self.init is None):
             raise ValueError(
                 "give exactly one of model.path (a folder or hub name) and model.init (tiny or tiny-glm4v)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _quantized_base_is_frozen(self) -> Self:
+        if not self.load_in_4bit:
+            return self
+        if self.lora is None:
+            raise ValueError("model.load_in_4bit needs model.lora: weights of 4 bits cannot be trained themselves")
+        mode = self.lora.engine_mode
+        if mode == "merged" or self.lora.use_dora or self.lora.modules_to_save:
+            raise ValueError(
+                "model.load_in_4bit goes with plain adapters that engines keep apart: leave out model.lora.use_dora and "
+                "model.lora.modules_to_save, and model.lora.engine_mode at auto or adapter"
             )
         return self
 
@@ -177,6 +200,11 @@ class SFTSection(Section):
     """The cold start: TRL's SFTTrainer on worked solutions in the response format."""
 
     enabled: bool = Field(False, description="Train a cold start before reinforcement learning.")
+    use_peft: bool | None = Field(
+        None,
+        description="Train the adapter of model.lora in the cold start, or all weights, which the adapter then stands on; "
+        "null: the adapter where there is one, but all weights of a policy that model.init makes.",
+    )
     steps: PositiveInt = Field(300, description="Optimizer steps.")
     batch_size: PositiveInt = Field(16, description="Packed sequences of `max_length` tokens a step.")
     max_length: PositiveInt = Field(512, description="Tokens of a packed sequence.")
@@ -833,6 +861,16 @@ class Config(Section):
                     f"rollout.max_prompt_length + rollout.max_completion_length ({longest}) is more than the "
                     f"model's context (model.tiny.max_position_embeddings, {context})"
                 )
+        if self.sft.enabled and self.model.load_in_4bit and self.sft.use_peft is False:
+            raise ValueError("sft.use_peft false trains all weights, which model.load_in_4bit forbids: leave it out")
+        if self.model.load_in_4bit and not self.rollout.gpus_per_engine:
+            raise ValueError(
+                "model.load_in_4bit needs engines on GPUs (rollout.gpus_per_engine): vLLM has no 4 bits on CPUs"
+            )
+        if self.model.load_in_4bit and self.learner.data_parallel_size > 1 and self.learner.parallel != "ddp":
+            raise ValueError(
+                "model.load_in_4bit cannot be sharded over ranks: set learner.parallel to ddp, or learner.num_ranks to 1"
+            )
         rollout = self.rollout
         _check_placement(self)
         if rollout.gpus_per_engine and rollout.tensor_parallel_size > max(1, rollout.gpus_per_engine):

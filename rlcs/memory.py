@@ -4,13 +4,15 @@ Per learner rank, with N parameters (A trained ones: all, or an adapter's), R ra
 `tokens_per_micro_batch` (or the longest sequence, if that is more), L layers of width h, MLP width m, widths q and k
 of all query heads and all key heads, vocabulary V, b bytes an element of the matrix products:
 
-    weights          4 N / R            float32 masters; of a frozen base under an adapter b N / R
+    weights          4 N / R            float32 masters; under an adapter b N for the frozen base (4 N / R with R > 1, and
+                                        0.56 of a matrix's parameter in 4 bits), and 4 A
     gradients        4 A / R
     optimizer        8 A / R            AdamW; 8-bit 2.03 A / R; Muon 4 A / R for matrices, 8 for the rest
     reference        4 N / R            where learner.beta > 0; none under an adapter
     critic           12 N / R           weights and AdamW of a critic of its own (learner.advantage_estimator gae), without
                                         an untied head; its passes come after the policy's and take less
-    working copies   b N                of the matrices, under autocast on one rank; two layers and the embeddings with R > 1
+    working copies   b N                of the matrices, under autocast on one rank; two layers and the embeddings with R > 1;
+                                        b A under an adapter, and a layer of a base in 4 bits
     activations      T L a              a = 26 h + 8 m + 6 q + 4 k in bfloat16, 24 h + 16 m + 12 q + 8 k in float32, and
                                         6 or 8 (q + k) more with normalised queries; with gradient checkpointing
                                         a = 4 h, and one layer's a in full
@@ -29,7 +31,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from rlcs.config import Config
+from rlcs.adapters import is_adapter_folder, read_adapter_config
+from rlcs.config import Config, ModelConfig
 from rlcs.errors import ConfigError
 from rlcs.model_shape import ModelShape
 from rlcs.placement import Placement
@@ -43,6 +46,8 @@ WORKSPACE = 2.0
 """GiB of an engine's share for activations and CUDA graphs."""
 MAX_LOGITS = 2**27
 """See `rlcs.learner.forward`, which is not imported here: it needs torch."""
+_QUANTIZED = 0.5625
+"""Bytes of a parameter in 4 bits: half a byte, and a float32 scale for each 64."""
 _OPTIMIZER_BYTES = {"adamw": (8.0, 8.0), "adamw_8bit": (2.03, 2.03), "muon": (4.0, 8.0)}
 """Bytes a parameter of matrices and of all others (embeddings, head, norms)."""
 
@@ -126,22 +131,28 @@ def learner_memory(config: Config, shape: ModelShape) -> LearnerMemory:
     tokens = max(learner.tokens_per_micro_batch, longest)
     matrices = shape.num_layers * shape.layer_parameters
     for_matrices, for_others = _OPTIMIZER_BYTES[learner.optimizer]
-    kept = {
-        "weights": 4 * count / ranks,
-        "optimizer": (for_matrices * matrices + for_others * (count - matrices)) / ranks,
-    }
-    if learner.beta:
-        kept["reference"] = 4 * count / ranks
+    trained = adapter_parameters(config.model, shape)
+    gathered = 2 * shape.layer_parameters + shape.embedding_parameters if ranks > 1 else (count if low else 0)
+    if trained is None:
+        trained = count
+        optimizer = for_matrices * matrices + for_others * (count - matrices)
+        kept = {"weights": 4 * count / ranks, "optimizer": optimizer / ranks}
+        if learner.beta:
+            kept["reference"] = 4 * count / ranks
+    else:
+        base = _base_bytes(config, shape) if ranks == 1 else 4 * count / ranks
+        kept = {"weights": base + 4 * trained / ranks, "optimizer": for_matrices * trained / ranks}
+        if ranks == 1:
+            gathered = (trained if low else 0) + (shape.layer_parameters if config.model.load_in_4bit else 0)
     if learner.advantage_estimator == "gae" and learner.critic == "own":
         head = 0 if shape.tied else shape.vocab_size * shape.hidden_size
         kept["critic"] = 12 * (count - head) / ranks
-    gathered = 2 * shape.layer_parameters + shape.embedding_parameters if ranks > 1 else (count if low else 0)
     layer = layer_bytes(shape, low=low)
     activations = tokens * shape.num_layers * (4 * shape.hidden_size if learner.gradient_checkpointing else layer)
     if learner.gradient_checkpointing:
         activations += tokens * layer
     update = {
-        "gradients": 4 * count / ranks,
+        "gradients": 4 * trained / ranks,
         "working copies": element * gathered,
         "activations": activations,
         "logits": 12 * min(tokens * shape.vocab_size, MAX_LOGITS),
@@ -149,6 +160,46 @@ def learner_memory(config: Config, shape: ModelShape) -> LearnerMemory:
     return LearnerMemory(
         {name: size / GIB for name, size in kept.items()}, {name: size / GIB for name, size in update.items()}, tokens
     )
+
+
+def adapter_parameters(model: ModelConfig, shape: ModelShape) -> int | None:
+    """Parameters of the adapter that is trained, layers outside of the decoder left out; None where there is none."""
+    if has_adapter_folder(model):
+        assert model.path is not None
+        content = read_adapter_config(model.path)
+        rank, target = int(content["r"]), content.get("target_modules")
+    elif model.lora is not None:
+        rank, target = model.lora.r, model.lora.target_modules
+    else:
+        return None
+    queries, keys = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
+    width, inner, experts = shape.hidden_size, shape.intermediate_size, max(1, shape.num_experts)
+    sides = {
+        "q_proj": width + queries,
+        "k_proj": width + keys,
+        "v_proj": width + keys,
+        "o_proj": queries + width,
+        "gate_proj": (width + inner) * experts,
+        "up_proj": (width + inner) * experts,
+        "down_proj": (width + inner) * experts,
+    }
+    named = [name for name in sides if isinstance(target, list) and name in target]
+    # Names that are not known here, or a pattern: as if it were every layer.
+    return rank * shape.num_layers * sum(sides[name] for name in named or sides)
+
+
+def has_adapter_folder(model: ModelConfig) -> bool:
+    """Whether training goes on from an adapter."""
+    return model.path is not None and is_adapter_folder(model.path)
+
+
+def _base_bytes(config: Config, shape: ModelShape) -> float:
+    """Bytes of a frozen base on one GPU, or of an engine's weights."""
+    element = 2 if config.model.dtype == "bfloat16" else 4
+    matrices = shape.num_layers * shape.layer_parameters
+    if not config.model.load_in_4bit:
+        return element * shape.num_parameters
+    return _QUANTIZED * matrices + element * (shape.num_parameters - matrices)
 
 
 def layer_bytes(shape: ModelShape, *, low: bool) -> float:
@@ -171,7 +222,7 @@ def engine_memory(config: Config, shape: ModelShape) -> EngineMemory:
     element = 2 if config.model.dtype == "bfloat16" else 4
     parallel = rollout.tensor_parallel_size
     share = rollout.gpu_memory_utilization * total
-    weights = element * shape.num_parameters / parallel / GIB
+    weights = _base_bytes(config, shape) / parallel / GIB
     cache = share - weights - WORKSPACE
     # A key-value head is not cut: where there are fewer than GPUs, several keep the same.
     per_token = shape.kv_bytes_per_token(element) / min(parallel, shape.num_kv_heads) / GIB

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlcs.adapters import base_model
 from rlcs.config import ModelConfig
 from rlcs.errors import ConfigError
 
@@ -128,7 +129,7 @@ def shape_of(model: ModelConfig) -> ModelShape:
     file = _config_file(model.path)
     if file is not None:
         return _read(file)
-    known = _known(model.path)
+    known = _known(base_model(model.path))
     if known is None:
         raise ConfigError(
             f"model.path {model.path}: its config.json is not on this machine, and its shape is not known by name: fetch "
@@ -138,6 +139,7 @@ def shape_of(model: ModelConfig) -> ModelShape:
 
 
 def _config_file(path: str) -> Path | None:
+    path = base_model(path)
     folder = Path(path)
     if folder.is_dir():
         if not (folder / "config.json").is_file():

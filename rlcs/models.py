@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlcs.adapters import WEIGHTS_FILE, base_model, is_adapter_folder, read_adapter_config
 from rlcs.config import ModelConfig, TinyConfig
 from rlcs.errors import DataError
 from rlcs.response_format import FORMAT_TOKENS
@@ -33,6 +34,10 @@ CHAT_TEMPLATE = (
     "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
+
+
+_SHAPE = ("r", "lora_alpha", "use_rslora", "use_dora")
+"""Settings of model.lora that an adapter's folder has as well."""
 
 
 def build_tokenizer(
@@ -114,6 +119,8 @@ def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> PreTrainedT
     """
     from transformers import AutoTokenizer
 
+    if is_adapter_folder(path) and not _has_vocabulary(Path(path)):
+        path = base_model(path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -155,6 +162,8 @@ def load_text_side(path: str, *, trust_remote_code: bool = False) -> Any:
 
     from rlcs.vision.processing import is_vision_model, load_processor
 
+    if is_adapter_folder(path) and not _has_vocabulary(Path(path)):
+        path = base_model(path)
     if is_vision_model(path, trust_remote_code=trust_remote_code):
         return load_processor(path, trust_remote_code=trust_remote_code)
     return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
@@ -174,17 +183,56 @@ def check_model_folder(config: ModelConfig) -> None:
     if not folder.exists():
         _check_hub_model(config.path)
         return
+    if is_adapter_folder(folder):
+        _check_adapter(folder, config)
+        return
     if not (folder / "config.json").is_file():
-        if (folder / "adapter_config.json").is_file():
-            raise DataError(f"model.path: {folder} is an adapter; merge it into its base model with merge_and_unload()")
         raise DataError(f"model.path: {folder} has no config.json, so it is no model folder")
     _read_json(folder / "config.json")
     _check_weights(folder)
-    if not any(file for pattern in _VOCABULARY_FILES for file in folder.glob(pattern)):
+    if not _has_vocabulary(folder):
         raise DataError(
             f"model.path: {folder} has no tokenizer (tokenizer.json, tokenizer_config.json); copy it there, "
             "for example with AutoTokenizer.from_pretrained(BASE).save_pretrained(FOLDER)"
         )
+
+
+def _has_vocabulary(folder: Path) -> bool:
+    return any(True for pattern in _VOCABULARY_FILES for _ in folder.glob(pattern))
+
+
+def _check_adapter(folder: Path, config: ModelConfig) -> None:
+    """The adapter is whole, so is its base, and `model.lora` does not ask for another one."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        stated = read_adapter_config(folder)
+        base = base_model(str(folder))
+    except DataError as error:
+        raise DataError(f"model.path: {str(error).removeprefix('model ')}") from error
+    try:
+        with safe_open(folder / WEIGHTS_FILE, framework="numpy"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise DataError(
+            f"model.path: {folder / WEIGHTS_FILE} is missing or damaged ({error}); fetch it again"
+        ) from error
+    given = config.lora.model_dump(include=set(_SHAPE), exclude_unset=True) if config.lora is not None else {}
+    for name, asked in given.items():
+        if asked != stated.get(name):
+            raise DataError(
+                f"model.path: the adapter in {folder} has {name} {stated.get(name)}, but model.lora.{name} is {asked}: "
+                "leave the setting out to go on with the adapter, or merge it with `rlcs merge` and begin another"
+            )
+    if base == str(folder) or is_adapter_folder(base):
+        raise DataError(
+            f"model.path: the base of the adapter in {folder} is an adapter itself; merge that with `rlcs merge`"
+        )
+    try:
+        check_model_folder(config.model_copy(update={"path": base, "lora": None}))
+    except DataError as error:
+        reason = str(error).removeprefix("model.path: ")
+        raise DataError(f"model.path: {folder} is an adapter, and of its base model: {reason}") from error
 
 
 def _check_hub_model(name: str) -> None:
@@ -237,6 +285,6 @@ def context_length(path: str, *, trust_remote_code: bool = False) -> int | None:
     """The longest context of a model, in tokens, or None if its config does not say."""
     from transformers import AutoConfig
 
-    config: Any = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    config: Any = AutoConfig.from_pretrained(base_model(path), trust_remote_code=trust_remote_code)
     text_config = config.get_text_config()
     return getattr(text_config, "max_position_embeddings", None)

@@ -6,12 +6,14 @@ curricula and environments where they are loaded. Nothing here imports Ray, vLLM
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlcs.adapters import base_model, is_adapter_folder
 from rlcs.config import Config
 from rlcs.data import describe
 from rlcs.data_files import check_exists
@@ -41,6 +43,7 @@ def check_before_start(config: Config, *, num_cpus: float, num_gpus: float) -> N
     _check_run_folder(config)
     check_model_folder(config.model)
     _check_critic(config.learner.critic_path)
+    check_adapter(config)
     check_context(config)
     for key, name in (
         ("data.train", config.data.train),
@@ -69,6 +72,32 @@ def available_gpus(config: Config) -> float:
     if visible is not None:
         return float(len([device for device in visible.split(",") if device.strip()]))
     return float(len(list(Path("/proc/driver/nvidia/gpus").glob("*"))))
+
+
+def check_adapter(config: Config) -> None:
+    """What QLoRA needs is installed, and the cold start can train what it is told to.
+
+    Raises:
+        ConfigError: it is not, or cannot.
+    """
+    model = config.model
+    if model.load_in_4bit and importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError(
+            "model.load_in_4bit needs the package bitsandbytes, which is not installed: pip install bitsandbytes, or "
+            "leave the setting out"
+        )
+    is_adapter = model.path is not None and is_adapter_folder(model.path)
+    if not config.sft.enabled or config.sft.use_peft is None:
+        return
+    if config.sft.use_peft and model.lora is None and not is_adapter:
+        raise ConfigError(
+            "sft.use_peft trains the adapter of model.lora, which is not set: give model.lora.r, for example"
+        )
+    if is_adapter and not config.sft.use_peft:
+        raise ConfigError(
+            f"sft.use_peft is false, but {model.path} is an adapter: leave the setting out to go on with it, or merge it "
+            "with `rlcs merge` to train all weights"
+        )
 
 
 def check_prompt_lengths(
@@ -184,7 +213,7 @@ def check_context(config: Config) -> None:
     """The longest prompt and response must fit into the context that a local model folder states."""
     if config.model.path is None:
         return
-    path = Path(config.model.path) / "config.json"
+    path = Path(base_model(config.model.path)) / "config.json"
     if not path.is_file():
         return
     stated = json.loads(path.read_text(encoding="utf-8"))

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from rlcs.config import SFTSection
+from rlcs.adapters import base_model
+from rlcs.config import ModelConfig, SFTSection
+from rlcs.learner.adapter import attach, quantization, save_adapter
 from rlcs.types import Prompt
 from rlcs.vision.processing import is_vision_model, load_processor
 from rlcs.vision.sft import IGNORED, VisionCollator
@@ -85,9 +87,18 @@ def tokenize_examples(
 
 
 def train_sft(
-    model_path: str, examples: list[SFTExample], config: SFTSection, output: Path, *, seed: int, callbacks: list[Any]
+    model_path: str,
+    examples: list[SFTExample],
+    config: SFTSection,
+    output: Path,
+    *,
+    seed: int,
+    callbacks: list[Any],
+    model: ModelConfig | None = None,
 ) -> float:
     """Train the policy `model_path` (folder or hub name) on `examples` and write it to `output`; returns the last training loss.
+
+    With `model` an adapter is trained: that of the folder `model_path`, or a new one by `model.lora`.
 
     Raises:
         DataError: no example fits into `sft.max_length`.
@@ -98,7 +109,7 @@ def train_sft(
     from trl.data_utils import pack_dataset
 
     from rlcs.errors import DataError
-    from rlcs.models import load_model, load_tokenizer
+    from rlcs.models import load_tokenizer
 
     tokenizer = load_tokenizer(model_path)
     datasets.disable_progress_bars()
@@ -115,7 +126,7 @@ def train_sft(
         dataset = pack_dataset(datasets.Dataset.from_list(rows), config.max_length, strategy="bfd")
         collator = PackedRowsCollator(tokenizer.pad_token_id or tokenizer.eos_token_id)
     trainer = SFTTrainer(
-        model=load_model(model_path, dtype=torch.float32),
+        model=_load(model_path, model, seed),
         args=SFTConfig(
             output_dir=str(output),
             max_steps=config.steps,
@@ -145,7 +156,21 @@ def train_sft(
     )
     trainer.remove_callback(PrinterCallback)  # `callbacks` report instead
     result = trainer.train()
-    trainer.save_model(str(output))
+    if model is None:
+        trainer.save_model(str(output))
+    else:
+        save_adapter(trainer.model, base_model(model_path), output, torch.float32)
     (output / "training_args.bin").unlink(missing_ok=True)  # a pickle that nobody reads
     (processor or tokenizer).save_pretrained(output)
     return float(result.training_loss)
+
+
+def _load(path: str, model: ModelConfig | None, seed: int) -> Any:
+    from rlcs.models import load_model
+
+    if model is None:
+        return load_model(path, dtype=torch.float32)
+    base = base_model(path)
+    dtype = getattr(torch, model.dtype)
+    loaded = load_model(base, dtype=dtype, quantization_config=quantization(model, dtype))
+    return attach(loaded, path, model.lora, seed=seed)

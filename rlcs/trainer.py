@@ -278,6 +278,7 @@ def start_learner(policy: str, config: Config, options: Sequence[dict[str, Any]]
         total_steps=config.train.steps,
         trust_remote_code=config.model.trust_remote_code,
         freeze=config.model.freeze,
+        model=config.model,
     )
 
 

@@ -279,7 +279,9 @@ def test_the_class_of_the_reward_page_scores_and_refuses(tmp_path: Path) -> None
     assert "no number" in (reward.validate(Prompt("b", prompt.messages, "a hundred")) or "")
 
 
-@pytest.mark.parametrize(("name", "gpus"), [("grpo_1.5b_1gpu", 1), ("grpo_7b_8gpu", 8), ("grpo_7b_4x8gpu", 32)])
+@pytest.mark.parametrize(
+    ("name", "gpus"), [("grpo_1.5b_1gpu", 1), ("grpo_7b_lora_1gpu", 1), ("grpo_7b_8gpu", 8), ("grpo_7b_4x8gpu", 32)]
+)
 def test_configuration_takes_the_gpus_that_its_name_says(name: str, gpus: int) -> None:
     config = load_config(ROOT / "configs" / f"{name}.yaml")
     assert len({(seat.node, gpu) for seat in place(config).seats for gpu in seat.gpus}) == gpus

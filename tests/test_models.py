@@ -123,7 +123,10 @@ def test_whole_folder_and_a_tiny_policy_to_be_made_pass(policy: Path) -> None:
     ("damage", "expected"),
     [
         (lambda f: (f / "config.json").unlink(), "has no config.json, so it is no model folder"),
-        (lambda f: (f / "config.json").rename(f / "adapter_config.json"), "is an adapter; merge it"),
+        (
+            lambda f: (f / "config.json").rename(f / "adapter_config.json"),
+            "adapter_config.json is not that of a LoRA adapter",
+        ),
         (lambda f: (f / "config.json").write_text("{"), "config.json cannot be read"),
         (lambda f: (f / "config.json").write_text("[]"), "config.json holds no JSON object"),
         (lambda f: (f / "model.safetensors").unlink(), "has no *.safetensors weights"),

@@ -23,7 +23,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rlcs.config import LearnerConfig
+from rlcs.adapters import base_model
+from rlcs.config import LearnerConfig, ModelConfig
+from rlcs.learner.adapter import Adapter, has_adapter, quantization
 from rlcs.learner.advantages import assign_advantages
 from rlcs.learner.batching import learned_counts, learned_sums, minibatches, run_lengths
 from rlcs.learner.corrections import kl_estimate
@@ -62,11 +64,13 @@ class Learner:
         total_steps: int = 0,
         trust_remote_code: bool = False,
         freeze: Sequence[str] = (),
+        model: ModelConfig | None = None,
         ranks: Ranks | None = None,
     ) -> None:
         """Load the policy in `model_path`; it is also the reference where `config.beta` > 0.
 
         `freeze`: parts of a vision-language model that do not learn (`ModelConfig.freeze`).
+        `model`: the run's settings of the policy, for its adapter; none if not given, but that of an adapter folder.
         `ranks`: the data-parallel group that this learner is one of; a group of its own if not given.
 
         Raises:
@@ -87,19 +91,23 @@ class Learner:
         self._model_path = model_path
         self._trust_remote_code = trust_remote_code
         self._freeze = tuple(freeze)
+        self._settings = model
         self._counters = Counters()
 
         self._sharded = is_wanted(config, self._ranks, self.device)
         self._passes = Passes(config, self._ranks, self.device, self._dtype, temperature, sharded=self._sharded)
+        self._adapter: Adapter | None = None
         self.model: Any = self._load_model()
-        self._reference: Any = self._load_model(frozen=True) if config.beta else None
+        # A base is the reference of the adapter on it.
+        copied = config.beta > 0 and self._adapter is None
+        self._reference: Any = self._load_model(frozen=True) if copied else None
         share_cache(self.model, self._reference)
         self.optimizer = build_optimizer(self.model, config)
         self._critic: Critic | None = None
         if config.advantage_estimator == "gae":
             self._critic = Critic(
                 self.model,
-                model_path,
+                base_model(model_path),
                 config,
                 self._passes,
                 total_steps=total_steps,
@@ -109,13 +117,21 @@ class Learner:
     def _load_model(self, *, frozen: bool = False) -> Any:
         import torch
 
+        base, adapted = base_model(self._model_path), has_adapter(self._model_path, self._settings)
         # A policy that is to be sharded passes through the memory of the machine: no GPU has to hold all of it.
         model: Any = load_model(
-            self._model_path,
+            base,
             layout=self.config.layout,
             device=torch.device("cpu") if self._sharded else self.device,
             trust_remote_code=self._trust_remote_code,
+            # A frozen base needs no float32; sharding needs one type for all.
+            dtype=self._dtype if adapted and not self._sharded else None,
+            quantization=quantization(self._settings, self._dtype),
         )
+        if adapted:
+            self._adapter = Adapter(
+                model, self._model_path, base, self._settings, keep_reference=self.config.beta > 0, seed=self._seed
+            )
         if self.config.cast_lm_head_to_fp32:
             setattr(model.get_output_embeddings(), FLOAT32_HEAD, True)
         freeze(model, self._freeze)
@@ -153,6 +169,8 @@ class Learner:
         """
         started = time.perf_counter()
         config = self.config
+        if self._adapter is not None:
+            self._adapter.seed_dropout(self._seed, self._counters.updates)
         rate = learning_rate(
             config.learning_rate,
             max(0, self._counters.updates - config.critic_warmup),
@@ -167,7 +185,7 @@ class Learner:
         penalised = config.beta > 0 and config.kl_placement == "reward"
         before = None if one_step and not penalised else self.logprobs(batch)
         old = None if one_step else before
-        reference = self._passes.logprobs(self._reference, batch) if config.beta else None
+        reference = self.reference_logprobs(batch) if config.beta else None
         divergence = {}
         penalties = None
         if penalised:
@@ -312,16 +330,28 @@ class Learner:
         """[N] log-probabilities of the learned tokens under the policy as it is, 0 where `loss_mask` is False."""
         return self._passes.logprobs(self.model, batch)
 
+    def reference_logprobs(self, batch: Batch) -> NDArray[np.float32]:
+        """[N] the same under the policy that training began from; `config.beta` must be over 0."""
+        if self._adapter is None:
+            return self._passes.logprobs(self._reference, batch)
+        with self._adapter.reference():
+            return self._passes.logprobs(self.model, batch)
+
     def weights(self) -> dict[str, torch.Tensor]:
         """The policy's weights on the CPU, in the run's dtype, under Hugging Face names, tied weights once.
 
         In float32 on a CPU these are views of the live weights: the next update changes them. Copy what must stay.
-        Ranks other than the first get nothing.
+        Ranks other than the first get nothing. Of an adapter only it, packed as `rlcs.adapters` says.
         """
+        if self._adapter is not None:
+            return self._adapter.weights(self._dtype, keep=self._ranks.is_first)
         return export_weights(self.model, self._dtype, keep=self._ranks.is_first)
 
     def save_policy(self, folder: Path) -> None:
-        """Write the policy and its tokenizer as an ordinary Hugging Face folder, in the run's dtype."""
+        """Write the policy and its tokenizer as an ordinary Hugging Face or adapter folder, in the run's dtype."""
+        if self._adapter is not None:
+            self._adapter.save(folder, self._dtype, self._trust_remote_code, write=self._ranks.is_first)
+            return
         save_policy(
             self.model,
             folder,

@@ -33,9 +33,17 @@ def learner_device(config: LearnerConfig) -> torch.device:
 
 
 def load_model(
-    path: str, *, layout: Literal["packed", "padded"], device: torch.device, trust_remote_code: bool = False
+    path: str,
+    *,
+    layout: Literal["packed", "padded"],
+    device: torch.device,
+    trust_remote_code: bool = False,
+    dtype: torch.dtype | None = None,
+    quantization: Any = None,
 ) -> PreTrainedModel:
-    """The causal language model of a folder or hub name, in float32, without dropout, on `device`.
+    """The causal language model of a folder or hub name, in `dtype` (float32), without dropout, on `device`.
+
+    `quantization` is transformers' description of how the weights are quantized; such a model can only be a frozen base.
 
     Raises:
         DataError: the folder holds no causal language model that transformers can load.
@@ -47,14 +55,24 @@ def load_model(
 
     try:
         with quiet():
+            quantized = {"quantization_config": quantization, "device_map": {"": device}} if quantization else {}
             model: Any = from_pretrained(
-                path, dtype=torch.float32, trust_remote_code=trust_remote_code, attn_implementation="sdpa"
+                path,
+                dtype=dtype or torch.float32,
+                trust_remote_code=trust_remote_code,
+                attn_implementation="sdpa",
+                **quantized,
             )
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(f"model {path}: transformers cannot load it as a causal language model ({reason})") from error
     refuse_unsupported(model, path)
-    model.to(device).eval()
+    if not quantization:
+        model.to(device)
+    model.eval()
+    for module in model.modules() if quantization else ():
+        if type(module).__name__ == "Linear4bit":
+            module.train()  # in evaluation mode, on a CPU, it would repack its weights in a way that has no gradient
     check_head(model, path)
     prepare(model, path, layout)
     add_cache(model, path, trust_remote_code=trust_remote_code)

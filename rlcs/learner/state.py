@@ -5,6 +5,8 @@
 | `weights.safetensors` | float32 weights and persistent buffers by the model's own names, tied weights once |
 | `optimizer.safetensors` | what the optimizer keeps: of AdamW `exp_avg.NAME` and `exp_avg_sq.NAME` |
 | `learner.json` | version, counters, and the optimizer's step of each parameter |
+
+Of a model with a frozen base (LoRA) only what is trained is held.
 """
 
 from __future__ import annotations
@@ -124,8 +126,10 @@ def _check(
 
 
 def _weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters and persistent buffers by name, tied weights once, not copied."""
-    parameters = {name: value.detach() for name, value in model.named_parameters()}
+    """Parameters and persistent buffers by name, tied weights once, not copied; only parameters where some are frozen."""
+    parameters = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
+    if any(not value.requires_grad for value in model.parameters()):
+        return parameters
     known = set(model.state_dict())
     return parameters | {name: value for name, value in model.named_buffers() if name in known}
 

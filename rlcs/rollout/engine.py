@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rlcs.adapters import base_model, is_packed_adapter
 from rlcs.config import ModelConfig, RolloutConfig
-from rlcs.errors import EngineError
+from rlcs.errors import EngineError, RLCSError
+from rlcs.rollout.adapter import EngineAdapter
 from rlcs.rollout.force_answer import ForceAnswer, Sampled
 from rlcs.rollout.work import SamplingSettings
 from rlcs.types import FinishReason, Response
@@ -105,10 +107,14 @@ class Engine:
         self._is_asleep = False
         # In a placement group vLLM would ask Ray for GPUs of its own.
         backend: dict[str, Any] = {"distributed_executor_backend": "mp"} if config.tensor_parallel_size > 1 else {}
+        base = base_model(model_path)
+        self._adapter: EngineAdapter | None = None
+        if model.lora is not None or base != model_path:
+            self._adapter = EngineAdapter(model_path, base, model, on_gpu=config.gpus_per_engine > 0)
         self._tokenizer = load_tokenizer(model_path, trust_remote_code=model.trust_remote_code)
         try:
             self._llm = LLM(
-                model_path,
+                base,
                 dtype=model.dtype,
                 trust_remote_code=model.trust_remote_code,
                 tensor_parallel_size=config.tensor_parallel_size,
@@ -122,7 +128,12 @@ class Engine:
                 disable_log_stats=True,
                 enable_sleep_mode=self._sleeps,
                 **backend,
+                **(self._adapter.options() if self._adapter is not None else {}),
             )
+            if self._adapter is not None:
+                self._adapter.load_initial(self._llm)
+        except RLCSError:
+            raise
         except Exception as error:  # vLLM raises anything here
             raise EngineError(
                 f"vLLM could not load {model_path}: {first_line(error)}{_memory_advice(error)}"
@@ -166,6 +177,7 @@ class Engine:
         if settings.thinking_budget is not None:
             force = ForceAnswer.of(settings.thinking_budget, self._tokenizer)
         first_limit = settings.max_tokens if force is None else min(force.budget, settings.max_tokens)
+        lora = self._adapter.request if self._adapter is not None else None
         usual = max(1, round(sum(counts) / max(1, len(counts))))  # responses a prompt
         deadline = time.monotonic() + deadline_s
         finished: list[Answer] = []
@@ -188,7 +200,10 @@ class Engine:
                     queue_is_empty = not indices
                     for index in indices:
                         self._engine.add_request(
-                            str(index), request(index), params(n=counts[index], max_tokens=first_limit)
+                            str(index),
+                            request(index),
+                            params(n=counts[index], max_tokens=first_limit),
+                            lora_request=lora,
                         )
                         partial_answers[index] = _Partial([Sampled() for _ in range(counts[index])])
                         sequences += counts[index]
@@ -217,7 +232,10 @@ class Engine:
                         left = settings.max_tokens - len(response.token_ids)
                         # What stands before is in the prefix cache.
                         self._engine.add_request(
-                            f"{index}/{place}", request(index, response.token_ids), params(n=1, max_tokens=left)
+                            f"{index}/{place}",
+                            request(index, response.token_ids),
+                            params(n=1, max_tokens=left),
+                            lora_request=lora,
                         )
                     if not answer.running:
                         num_running -= 1
@@ -246,8 +264,14 @@ class Engine:
             self._is_asleep = False
 
     def load_weights(self, weights: Mapping[str, NDArray[Any]], version: int) -> None:
-        """Put `weights` (Hugging Face names; see `rlcs.weights`) in place; forget all cached prefixes."""
+        """Put `weights` (Hugging Face names, or a packed adapter) in place; forget all cached prefixes."""
         self.wake()
+        if is_packed_adapter(weights):
+            assert self._adapter is not None  # the learner has an adapter where the engine has one
+            self._adapter.load(self._llm, weights)
+            self._llm.reset_prefix_cache()
+            self.policy_version = version
+            return
         tensors = list(to_tensors(weights).items())
         # vLLM copies tied embeddings into a head of its own, which a reload must fill again.
         if self._is_tied and not any(name == _HEAD for name, _ in tensors):

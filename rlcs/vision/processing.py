@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rlcs.adapters import base_model
 from rlcs.errors import DataError
 from rlcs.types import Prompt
 from rlcs.vision.pixels import Pixels, has_pixels
@@ -147,7 +148,7 @@ def is_vision_model(path: str, *, trust_remote_code: bool = False) -> bool:
     """Whether a model's configuration has a vision tower."""
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    config = AutoConfig.from_pretrained(base_model(path), trust_remote_code=trust_remote_code)
     return getattr(config, "vision_config", None) is not None
 
 

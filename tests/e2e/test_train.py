@@ -149,3 +149,25 @@ def test_ctrl_c_saves_and_resume_goes_on(finished: tuple[Path, str]) -> None:
     assert "Held-out accuracy" in output
     versions = pq.read_table(folder / "stopped" / "rollouts" / "step-000008.parquet").column("policy_version")
     assert set(versions.to_pylist()) == {7}
+
+
+def test_lora_trains_syncs_only_the_adapter_goes_on_and_merges(finished: tuple[Path, str]) -> None:
+    folder, policy = finished[0].parent, finished[0] / "policy-sft"
+    config = str(Path("configs/quickstart.yaml").absolute())
+    common = ["model.init=null", "sft.enabled=false", "learner.learning_rate=1e-3", *SMALL]
+    first = [f"model.path={policy}", "model.lora.r=8", "model.lora.engine_mode=adapter", "learner.beta=0.01"]
+    run("train", config, f"output_dir={folder}", "name=lora", "train.steps=3", *first, *common)
+    adapter = list_checkpoints(folder / "lora")[-1] / "policy"
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= {path.name for path in adapter.iterdir()}
+    assert not (adapter / "config.json").exists()
+    assert read_metrics(folder / "lora")[-1]["learner/kl_reference"] > 0
+
+    # From the adapter's folder, with nothing said of LoRA; on a CPU engines then merge each version.
+    run("train", config, f"output_dir={folder}", "name=lora2", "train.steps=3", f"model.path={adapter}", *common)
+    for name in ("lora", "lora2"):
+        for line in read_metrics(folder / name):
+            assert line["learner/logprob_gap_mean"] <= 1e-4 and line["learner/optimizer_steps"] == 1
+    assert "pass@1" in run("eval", str(folder / "lora2"), "--num-samples", "1")
+
+    output = run("merge", str(folder / "lora2"), "-o", str(folder / "merged"))
+    assert str(folder / "merged") in output and not (folder / "merged" / "adapter_config.json").exists()

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from rlcs.config import LearnerConfig
+from rlcs.config import LearnerConfig, ModelConfig
 from rlcs.learner import distributed
 from rlcs.learner.distributed import connect
 from rlcs.learner.learner import Learner
@@ -34,7 +34,10 @@ def main(rank: int, size: int, port: int, folder: Path) -> None:
         media = [shown.get(str(owner)) for owner in owners]
         batches = {name: dataclasses.replace(batch, media=media) for name, batch in batches.items()}
     for name, case in plan.items():
-        learner = Learner(case["policy"], LearnerConfig(**case["config"]), ranks=ranks, **case["options"])
+        options = case["options"]
+        if "model" in options:
+            options["model"] = ModelConfig(path=case["policy"], **options["model"])
+        learner = Learner(case["policy"], LearnerConfig(**case["config"]), ranks=ranks, **options)
         if case["load"]:
             learner.load_state(Path(case["load"]))
         out = folder / name

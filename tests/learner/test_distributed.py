@@ -15,7 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rlcs.config import LearnerConfig
+from rlcs.adapters import CONFIG_FILE, WEIGHTS_FILE
+from rlcs.config import LearnerConfig, ModelConfig
 from rlcs.learner.distributed import Ranks, open_store
 from rlcs.learner.learner import Learner
 from rlcs.types import Batch
@@ -36,6 +37,7 @@ CASES: dict[str, dict[str, Any]] = {
     "ppo-shared": {"config": {**PPO, "critic": "shared"}, "batches": STEPS[:3]},
     "muon": {"config": {**GRPO, "optimizer": "muon"}, "batches": STEPS[:2], "only": "ddp"},
     "resumed": {"config": GRPO, "batches": STEPS[2:4], "load": True},
+    "lora": {"config": GRPO, "batches": STEPS[:3], "options": {**OPTIONS, "model": {"lora": {"r": 4}}}},
     "poisoned": {"config": {**GRPO, "num_minibatches": 1}, "batches": ["poisoned", "batch-0"]},
     "one-sequence": {"config": {**GRPO, "num_minibatches": 1}, "batches": ["batch-0", "one-sequence", "nothing"]},
 }
@@ -68,8 +70,11 @@ class Outcome:
     state: Path
 
 
-def settings(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    return CASES[name]["config"], CASES[name].get("options", OPTIONS)
+def settings(name: str, policy: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    options = CASES[name].get("options", OPTIONS)
+    if "model" in options:
+        options = {**options, "model": ModelConfig(path=str(policy), **options["model"])}
+    return CASES[name]["config"], options
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +89,7 @@ def alone(
     half.save_state(folder / "half")
     outcomes = {}
     for name, case in CASES.items():
-        config, options = settings(name)
+        config, options = settings(name, policy_folder)
         learner = Learner(str(policy_folder), LearnerConfig(**config), **options)
         if case.get("load"):
             learner.load_state(folder / "half")
@@ -112,7 +117,7 @@ def together(
         for name, case in CASES.items():
             if case.get("only", parallel) != parallel:
                 continue
-            config, options = settings(name)
+            config, options = CASES[name]["config"], CASES[name].get("options", OPTIONS)
             plan[f"{parallel}-{name}"] = {
                 "policy": str(policy_folder),
                 "config": {**config, "num_ranks": SIZE, "parallel": parallel},
@@ -241,6 +246,16 @@ def test_the_policy_folder_of_two_ranks_is_that_of_one(outcome: Callable[[str], 
     assert load_file(folder / "model.safetensors").keys() == two.weights.keys()
     assert all(torch.equal(model.state_dict()[name], value) for name, value in two.weights.items())
     assert AutoTokenizer.from_pretrained(folder).chat_template
+
+
+def test_an_adapter_is_trained_and_saved_by_two_ranks_as_by_one(
+    alone: dict[str, Outcome], outcome: Callable[[str], Outcome]
+) -> None:
+    two = outcome("lora")
+    assert all("lora_" in name or name == CONFIG_FILE for name in two.weights)
+    assert_same(alone["lora"], two)
+    assert {path.name for path in (two.state.parent / "policy").iterdir()} >= {CONFIG_FILE, WEIGHTS_FILE}
+    assert all("lora_" in name for name in load_file(two.state / "weights.safetensors"))
 
 
 def test_all_ranks_skip_a_step_whose_gradient_is_not_finite(

@@ -9,11 +9,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from rlcs.config import LearnerConfig
+from rlcs.config import LearnerConfig, ModelConfig
+from rlcs.config_lora import LoRAConfig
 from rlcs.errors import ConfigError, DataError
 from rlcs.learner.batching import families, make_batch
 from rlcs.learner.learner import Learner
 from rlcs.learner.vision import cache_of
+from rlcs.merge import merge
 from rlcs.types import Batch, FinishReason, Group, Prompt, Response, Score
 from rlcs.vision.pixels import Pixels, decode_prompt
 from rlcs.vision.processing import load_processor
@@ -149,3 +151,22 @@ def test_a_prompt_whose_tokens_do_not_fit_its_pictures_is_named(tiny_glm4v: Path
 def test_a_saved_policy_keeps_its_processor(tiny_glm4v: Path, tmp_path: Path) -> None:
     Learner(str(tiny_glm4v), LearnerConfig()).save_policy(tmp_path / "policy")
     assert load_processor(str(tmp_path / "policy")).image_processor.merge_size == 2
+
+
+def test_an_adapter_leaves_the_vision_tower_alone_and_merges(tiny_glm4v: Path, batch: Batch, tmp_path: Path) -> None:
+    model = ModelConfig(path=str(tiny_glm4v), lora=LoRAConfig(r=4))
+    config = LearnerConfig(threads=1, learning_rate=1e-2, beta=0.1)
+    learner = Learner(str(tiny_glm4v), config, model=model)
+    before = learner.logprobs(batch)
+    for _ in range(2):
+        assert learner.update(batch)["learner/grad_norm"] > 0
+    np.testing.assert_allclose(learner.reference_logprobs(batch), before, atol=1e-6)
+    trained = [name for name, parameter in learner.model.named_parameters() if parameter.requires_grad]
+    assert trained and all("language_model" in name and "lora_" in name for name in trained)
+    learner.save_policy(tmp_path / "adapter")
+    assert (tmp_path / "adapter" / "processor_config.json").is_file()
+    merge(tmp_path / "adapter", tmp_path / "merged")
+    merged = Learner(str(tmp_path / "merged"), LearnerConfig(threads=1))
+    np.testing.assert_allclose(merged.logprobs(batch), learner.logprobs(batch), atol=3e-5)
+    again = Learner(str(tmp_path / "adapter"), LearnerConfig(threads=1))
+    np.testing.assert_allclose(again.logprobs(batch), learner.logprobs(batch), atol=1e-5)
