@@ -260,6 +260,18 @@ class RolloutConfig(Section):
     cpu_kv_cache_gib: PositiveInt = Field(1, description="Memory for an engine's KV cache on a CPU, in GiB.")
     enforce_eager: bool = Field(True, description="Do not compile or capture CUDA graphs.")
     timeout_s: PositiveFloat = Field(600, description="Deadline of one request to an engine, in seconds.")
+    weight_sync: Literal["auto", "object_store", "cuda_ipc", "nccl"] = Field(
+        "auto",
+        description="Way of new weights to the engines: Ray's shared memory (object_store), the memory of a GPU that "
+        "engine and learner share (cuda_ipc), or from GPU to GPU (nccl); auto: by placement.",
+    )
+    max_staleness: int = Field(
+        0,
+        ge=0,
+        le=1,
+        description="Updates that the learner may be ahead of the policy that sampled a response: 0 takes turns; with 1 the "
+        "next rollouts are made while the policy is updated.",
+    )
 
     @property
     def largest_group(self) -> int:
@@ -873,6 +885,16 @@ class Config(Section):
             )
         rollout = self.rollout
         _check_placement(self)
+        if rollout.max_staleness and not self.learner.importance_sampling_correction:
+            raise ValueError(
+                f"rollout.max_staleness ({rollout.max_staleness}) learns from responses of an earlier policy: it needs "
+                "learner.importance_sampling_correction true"
+            )
+        if rollout.max_staleness and self.cluster.placement == "colocate":
+            raise ValueError(
+                f"rollout.max_staleness ({rollout.max_staleness}) makes rollouts beside the update, and with "
+                "cluster.placement colocate engines sleep meanwhile: set one of them to its default"
+            )
         if rollout.gpus_per_engine and rollout.tensor_parallel_size > max(1, rollout.gpus_per_engine):
             raise ValueError(
                 f"rollout.tensor_parallel_size ({rollout.tensor_parallel_size}) is more than "

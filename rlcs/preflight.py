@@ -20,6 +20,7 @@ from rlcs.data_files import check_exists
 from rlcs.errors import ConfigError, DataError
 from rlcs.models import check_model_folder
 from rlcs.types import Prompt
+from rlcs.weight_sync import choose_backend
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,8 +37,8 @@ def check_before_start(config: Config, *, num_cpus: float, num_gpus: float) -> N
     """Check that a new run could start on a cluster of `num_cpus` CPUs and `num_gpus` GPUs.
 
     Raises:
-        ConfigError: the run's folder exists already or cannot be made; the actors need more than the cluster has; the
-            model's context is too short.
+        ConfigError: the run's folder exists already or cannot be made; the actors need more than the cluster has, or are
+            placed where rollout.weight_sync cannot work; the model's context is too short.
         DataError: the model's folder or a data file is missing or incomplete.
     """
     _check_run_folder(config)
@@ -53,6 +54,7 @@ def check_before_start(config: Config, *, num_cpus: float, num_gpus: float) -> N
         if name is not None:
             check_exists(name, key)
     check_cluster(config, num_cpus, num_gpus)
+    choose_backend(config)
 
 
 def available_cpus(config: Config) -> float:

@@ -6,10 +6,8 @@ its own. All actors are started by `Trainer.start` and ended by `Trainer.close`.
 
 from __future__ import annotations
 
-import time
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlcs.actors import start_ray, stop_ray
-from rlcs.adaptive import num_prompts, respond_adaptively
 from rlcs.checkpoint import Progress, load_arrays, load_progress, save_checkpoint
 from rlcs.config import Config
-from rlcs.curricula.base import Curriculum, Observation
+from rlcs.curricula.base import Curriculum
 from rlcs.data import DataSplits
 from rlcs.evaluation import evaluate
 from rlcs.interrupt import StopRequest
@@ -28,15 +25,19 @@ from rlcs.learner.advantages import learning_batch
 from rlcs.learner.group import LearnerGroup
 from rlcs.learner.limits import limit_lengths
 from rlcs.leftovers import LeftoverGroups
+from rlcs.look_ahead import LookAhead
 from rlcs.models import load_tokenizer
 from rlcs.progress import Display
 from rlcs.reservation import Reservation
 from rlcs.rollout.fleet import RolloutFleet
+from rlcs.rounds import Round, Rounds, staleness_metrics
 from rlcs.runlog import EvaluationRow, RunLog
-from rlcs.scoring import ScoringFleet, merge_metrics
-from rlcs.types import Group, Prompt
+from rlcs.scoring import ScoringFleet
+from rlcs.stopwatch import Stopwatch
+from rlcs.types import Group
+from rlcs.weight_sync import WeightSync, choose_backend, open_weight_sync, vllm_backend
 
-Rows = NDArray[np.int64]
+_ROUND_END_S = 30.0
 
 
 class Trainer:
@@ -65,12 +66,14 @@ class Trainer:
         self._checkpoint = checkpoint.absolute() if checkpoint else None
         self._saved_step: int | None = None
         self._leftovers = LeftoverGroups(config.curriculum.leftover_age)
-        self._times: dict[str, float] = defaultdict(float)
-        self._scoring_metrics: list[dict[str, float]] = []  # of each request of this iteration
+        self._thread = threading.get_ident()
+        self._stop = StopRequest(lambda: None)
         self._runlog: RunLog | None = None
         self._rollouts: RolloutFleet | None = None
         self._scoring: ScoringFleet | None = None
         self._learner: LearnerGroup | None = None
+        self._sync: WeightSync | None = None
+        self._ahead: LookAhead[Round] | None = None
 
     def start(self) -> None:
         """Start Ray and the three fleets, and bring them to the state of the checkpoint if there is one."""
@@ -81,15 +84,17 @@ class Trainer:
         if self._checkpoint is not None:
             self.progress = load_progress(self._checkpoint)
         reserved, takes_turns = Reservation(config), config.cluster.placement == "colocate"
+        version = self.progress.step
         self._rollouts = RolloutFleet(
             current,
             config.model,
             config.rollout,
             tokenizer,
             seed=config.seed,
-            version=self.progress.step,
+            version=version,
             options=reserved.engines(),
             takes_turns=takes_turns,
+            transfer=vllm_backend(choose_backend(config)),
         )
         if takes_turns:
             self._rollouts.start()  # an engine measures what is free of its GPU: before the learner takes its part
@@ -107,11 +112,28 @@ class Trainer:
                 self._leftovers.load_state_dict(load_arrays(self._checkpoint / "leftovers"), self.data.train)
             self._learner.load_state(self._checkpoint / "learner")
             self._runlog.rewind(self.progress.step)
+        self._sync = open_weight_sync(config, self._learner, self._rollouts, version=version)
+        self._display.note(f"weights go to the engines by {self._sync.name}")
+        rounds = Rounds(
+            config,
+            self.data.train,
+            self._curriculum,
+            self._leftovers,
+            self._rollouts,
+            self._scoring,
+            note=self._note_stage,
+        )
+        self._ahead = LookAhead(rounds.make)
 
     def run(self, stop: StopRequest) -> None:
-        """Iterate until the end, or until `stop` is requested; the state is saved either way."""
+        """Iterate until the end, or until `stop` is requested; the state is saved either way.
+
+        A round that is begun when the stop comes is learned from too.
+        """
+        assert self._ahead is not None
+        self._stop = stop
         total = self.config.train.steps
-        while not (self.is_done or stop.requested):
+        while not self.is_done and (self._ahead.is_pending or not stop.requested):
             metrics = self.iterate()
             self._display.iteration(self.progress.step, total, metrics)
             if _is_due(self.progress.step, self.config.train.save_every):
@@ -124,72 +146,57 @@ class Trainer:
     @property
     def is_done(self) -> bool:
         """Whether the last iteration or the last token has been used."""
-        tokens = self.config.train.max_generated_tokens
-        return self.progress.step >= self.config.train.steps or (
-            tokens is not None and self.progress.generated_tokens >= tokens
-        )
+        return self._ends(self.progress.step, self.progress.generated_tokens)
 
     def iterate(self) -> dict[str, float]:
         """One iteration: draw, generate, score, observe, select, learn, sync, write."""
-        assert self._rollouts is not None and self._learner is not None and self._runlog is not None
-        config, curriculum = self.config, self._curriculum
-        self._times.clear()
-        with self._timed("total"):
-            groups, scoring = self._roll_out()
-            with self._timed("select"):
+        assert self._rollouts and self._ahead and self._learner and self._sync and self._runlog
+        config, version = self.config, self.progress.step
+        watch = Stopwatch(self._note_stage)
+        with watch("total"):
+            current = self._ahead.take()  # drawn, generated, scored and observed: now, or beside the last update
+            groups = current.groups
+            with watch("select"):
                 learned, kept = self._select(groups)
                 fitting, lengths = limit_lengths(learned, config.learner)
                 batch = learning_batch(fitting, config.learner)
                 rewards = np.concatenate([group.rewards for group in learned])
-            with self._timed("learn"):
+                bound = config.rollout.max_staleness + config.curriculum.leftover_age
+                staleness = staleness_metrics(learned, version, bound)
+                curriculum_metrics = self._curriculum.metrics()
+            if self._may_look_ahead(current):
+                self._ahead.begin()
+            with watch("learn"):
                 self._rollouts.sleep()
                 sizes = [len(group.responses) for group in learned]
                 learning = self._learner.update(batch, group_sizes=sizes, rewards=rewards)
-            with self._timed("sync"):
-                self._rollouts.sync(self._learner.weights(), version=self.progress.step + 1)
-            with self._timed("write"):
-                self._runlog.write_rollouts(self.progress.step + 1, groups, kept)
+            with watch("wait"):
+                self._ahead.wait()  # engines get no weights in the middle of a request
+            with watch("sync"):
+                synced = self._sync.sync(version + 1)
+            with watch("write"):
+                self._runlog.write_rollouts(version + 1, groups, kept)
+        watch.add(current.seconds)
         self.progress.step += 1
-        self.progress.generated_tokens += sum(group.generated_tokens for group in groups)
-        self.progress.seconds += self._times["total"]
+        self.progress.generated_tokens += current.generated_tokens
+        self.progress.seconds += watch.seconds["total"]
         metrics = {
-            **rollout_metrics(groups, learned, self._times["generate"]),
+            **rollout_metrics(groups, learned, watch.seconds["generate"]),
             "rollout/leftovers": float(len(learned) - len(kept)),
-            **scoring,
-            **curriculum.metrics(),
+            **staleness,
+            **current.scoring,
+            **curriculum_metrics,
             **learning,
             **lengths,
-            **{f"time/{stage}": seconds for stage, seconds in self._times.items()},
+            **synced.metrics(),
+            **{f"time/{stage}": seconds for stage, seconds in watch.seconds.items()},
             "progress/generated_tokens": float(self.progress.generated_tokens),
             "progress/seconds": self.progress.seconds,
         }
         self._runlog.write_metrics(self.progress.step, metrics)
         return metrics
 
-    def _roll_out(self) -> tuple[list[Group], dict[str, float]]:
-        """Draw, respond and observe; again where the curriculum asks for more groups with a signal."""
-        curriculum, batch_size = self._curriculum, self.config.train.batch_size
-        groups: list[Group] = []
-        self._scoring_metrics.clear()
-        wanted = num_prompts(self.config, curriculum, self._leftovers.wanted(batch_size))
-        for _ in range(1 + self.config.curriculum.max_redraws):
-            with self._timed("draw"):
-                drawn = curriculum.draw(wanted)
-                predicted = curriculum.predict(drawn)
-            part = self._respond(drawn, budget=(wanted if groups else batch_size) * self.config.rollout.num_generations)
-            if predicted is not None:
-                for group, rate in zip(part, predicted.tolist(), strict=True):
-                    group.predicted_pass_rate = rate
-            with self._timed("select"):
-                curriculum.observe(observe(drawn, part))
-                groups += part
-                useful = len(self._leftovers) + sum(not group.is_degenerate for group in groups)
-                wanted = curriculum.redraw(batch_size, useful)
-            if not wanted:
-                break
-        return groups, merge_metrics(self._scoring_metrics)
-
-    def _select(self, groups: list[Group]) -> tuple[list[Group], Rows]:
+    def _select(self, groups: list[Group]) -> tuple[list[Group], NDArray[np.int64]]:
         """The groups to learn from, leftovers and new ones, and the indices in `groups` of those that are new."""
         batch_size, old = self.config.train.batch_size, len(self._leftovers)
         choice = [*self._leftovers.groups, *groups]
@@ -199,23 +206,24 @@ class Trainer:
         self._leftovers.keep(groups, chosen, most=batch_size)
         return [choice[index] for index in chosen], chosen[chosen >= old] - old
 
-    def _respond(self, rows: Rows, budget: int) -> list[Group]:
-        """Scored groups of the drawn rows: `num_generations` responses each, or adaptively `budget` in all."""
-        prompts, rollout = [self.data.train[row] for row in rows], self.config.rollout
-        if not rollout.first_generations:
-            return self._generate(prompts, [rollout.num_generations] * len(prompts))
-        belief = self._curriculum.predict_logits(rows)
-        assert belief is not None  # see check_predicts
-        return respond_adaptively(prompts, belief, rollout, budget, self._generate)
+    def _ends(self, step: int, generated_tokens: int) -> bool:
+        """Whether the run ends after `step` iterations and so many tokens."""
+        limit = self.config.train.max_generated_tokens
+        return step >= self.config.train.steps or (limit is not None and generated_tokens >= limit)
 
-    def _generate(self, prompts: Sequence[Prompt], num_samples: Sequence[int]) -> list[Group]:
-        """Generate and score so many responses to each prompt."""
-        assert self._rollouts is not None and self._scoring is not None
-        with self._timed("generate"):
-            groups = self._rollouts.generate(prompts, num_samples=num_samples)
-        with self._timed("score"):
-            self._scoring_metrics.append(self._scoring.score(groups))
-        return groups
+    def _may_look_ahead(self, current: Round) -> bool:
+        """Whether the next round may be begun before the policy has learned from the `current` one.
+
+        Never over a checkpoint, whose curriculum would hold draws that a resumed run knows nothing of, nor past the end.
+        """
+        train, step = self.config.train, self.progress.step + 1
+        tokens = self.progress.generated_tokens + current.generated_tokens
+        return (
+            self.config.rollout.max_staleness > 0
+            and not self._stop.requested
+            and not _is_due(step, train.save_every)
+            and not self._ends(step, tokens)
+        )
 
     def evaluate(self) -> list[EvaluationRow]:
         """Evaluate the current policy on the held-out prompts; the rows are written to the run's folder.
@@ -246,23 +254,21 @@ class Trainer:
 
     def close(self) -> None:
         """End the actors and Ray."""
-        if self._runlog is not None:
-            self._runlog.close()
-        if self._scoring is not None:
-            self._scoring.close()
         if self._rollouts is not None:
             self._rollouts.close()
+        if self._scoring is not None:
+            self._scoring.close()
+        if self._ahead is not None:
+            # Its requests fail now that the actors are gone; after Ray's end they would start a Ray of their own.
+            self._ahead.close(_ROUND_END_S)
+        if self._runlog is not None:
+            self._runlog.close()
         stop_ray()
 
-    @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        if self._runlog is not None and stage != "total":
+    def _note_stage(self, stage: str) -> None:
+        """Write down what the run does now; not what it does beside that."""
+        if self._runlog is not None and stage != "total" and threading.get_ident() == self._thread:
             self._runlog.note_stage(stage, self.progress.step + 1)
-        try:
-            yield
-        finally:
-            self._times[stage] += time.perf_counter() - start
 
 
 def start_learner(policy: str, config: Config, options: Sequence[dict[str, Any]] | None = None) -> LearnerGroup:
@@ -279,16 +285,6 @@ def start_learner(policy: str, config: Config, options: Sequence[dict[str, Any]]
         trust_remote_code=config.model.trust_remote_code,
         freeze=config.model.freeze,
         model=config.model,
-    )
-
-
-def observe(rows: Rows, groups: list[Group]) -> Observation:
-    """What a curriculum is told of the scored groups of the drawn rows [n]."""
-    return Observation(
-        rows=rows,
-        pass_rates=np.asarray([group.pass_rate for group in groups]),
-        degenerate=np.asarray([group.is_degenerate for group in groups]),
-        num_responses=np.asarray([len(group.responses) for group in groups]),
     )
 
 

@@ -17,6 +17,9 @@ from rlcs.weights import to_arrays
 
 if TYPE_CHECKING:
     from rlcs.learner.learner import Learner
+    from rlcs.learner.transfer import WeightSender
+
+_TRANSFER_TIMEOUT_S = 600.0
 
 
 class LearnerActor:
@@ -30,6 +33,7 @@ class LearnerActor:
         self._arguments = (model_path, config, options)
         self._store: Any = None
         self._loaded: Learner | None = None
+        self._sender: WeightSender | None = None
         if not joins:
             self._load(None)
 
@@ -96,6 +100,26 @@ class LearnerActor:
     def weights(self) -> dict[str, NDArray[Any]]:
         """The policy's weights; `to_tensors` makes tensors of them. Ray copies them once, into shared memory."""
         return to_arrays(self._learner.weights())
+
+    def open_transfer(self, backend: str, engines: list[Any], workers_per_engine: int) -> None:
+        """Connect the first rank with vLLM's workers of the engines' actors; `backend` is vLLM's name of the way."""
+        import ray
+
+        from rlcs.learner.transfer import WeightSender, WeightSource, engine_call
+        from rlcs.weight_sync.messages import EngineClient
+
+        learner = self._learner
+        weights = learner.live_weights()  # of all ranks: each may hold a piece
+        if not weights:
+            return
+        client = EngineClient(engine_call(engines, _TRANSFER_TIMEOUT_S), len(engines), workers_per_engine)
+        source = WeightSource(learner.dtype, learner.device)
+        self._sender = WeightSender(backend, client, source, weights, ray.util.get_node_ip_address())
+
+    def send_weights(self) -> int:
+        """Send the policy's weights the way that `open_transfer` opened; returns their bytes, 0 but on the first rank."""
+        weights = self._learner.live_weights()
+        return self._sender.send(weights) if self._sender is not None else 0
 
     def save_policy(self, folder: Path) -> None:
         """See `Learner.save_policy`."""

@@ -35,7 +35,7 @@ from rlcs.learner.export import export_weights, save_policy
 from rlcs.learner.forward import FLOAT32_HEAD
 from rlcs.learner.losses import policy_loss, sequence_weights
 from rlcs.learner.metrics import TokenMetrics
-from rlcs.learner.model import learner_device, load_model
+from rlcs.learner.model import learner_device, load_model, named_weights
 from rlcs.learner.optimizer import build_optimizer
 from rlcs.learner.passes import Passes
 from rlcs.learner.schedule import learning_rate
@@ -148,6 +148,11 @@ class Learner:
     def updates(self) -> int:
         """Number of updates made."""
         return self._counters.updates
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which weights leave."""
+        return self._dtype  # type: ignore[no-any-return]
 
     def update(
         self,
@@ -346,6 +351,14 @@ class Learner:
         if self._adapter is not None:
             return self._adapter.weights(self._dtype, keep=self._ranks.is_first)
         return export_weights(self.model, self._dtype, keep=self._ranks.is_first)
+
+    def live_weights(self) -> dict[str, torch.Tensor]:
+        """The policy's weights as they are kept, under Hugging Face names; not copied, but where they are sharded.
+
+        All ranks must call it; those after the first get nothing.
+        """
+        weights = named_weights(self.model, dtype=self._dtype, keep=self._ranks.is_first)
+        return weights if self._ranks.is_first else {}
 
     def save_policy(self, folder: Path) -> None:
         """Write the policy and its tokenizer as an ordinary Hugging Face or adapter folder, in the run's dtype."""

@@ -52,6 +52,10 @@ def engine_env(config: RolloutConfig) -> dict[str, str]:
         "VLLM_NO_USAGE_STATS": "1",
         "OMP_NUM_THREADS": threads,
         "TOKENIZERS_PARALLELISM": "false",
+        # A reload allocates and frees buffers as large as the weights. By default the C library gives such memory back
+        # to the system at once, and the next reload pays for every page again.
+        "MALLOC_MMAP_THRESHOLD_": str(2**32),
+        "MALLOC_TRIM_THRESHOLD_": str(2**34),
     }
 
 
@@ -95,13 +99,17 @@ class Engine:
         seed: int,
         version: int = 0,
         takes_turns: bool = False,
+        transfer: str | None = None,
     ) -> None:
-        """`takes_turns`: the engine shares its GPUs with the learner, and can `sleep`; without a GPU it never does."""
+        """`takes_turns`: the engine shares its GPUs with the learner, and can `sleep`; without a GPU it never does.
+        `transfer`: vLLM's weight-transfer engine that weights will come through (`rlcs.weight_sync`), if any.
+        """
         from vllm import LLM
 
         from rlcs.models import load_tokenizer
 
         self.policy_version = version
+        self._is_torn = False
         self._config = config
         self._sleeps = takes_turns and _has_gpu()
         self._is_asleep = False
@@ -127,6 +135,7 @@ class Engine:
                 logprobs_mode="processed_logprobs",
                 disable_log_stats=True,
                 enable_sleep_mode=self._sleeps,
+                weight_transfer_config={"backend": transfer} if transfer else None,
                 **backend,
                 **(self._adapter.options() if self._adapter is not None else {}),
             )
@@ -162,6 +171,11 @@ class Engine:
         """
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
+
+        if self._is_torn:
+            raise EngineError(
+                f"an engine got only a part of the weights after version {self.policy_version}: it cannot generate"
+            )
 
         params = partial(
             SamplingParams,
@@ -264,7 +278,7 @@ class Engine:
             self._is_asleep = False
 
     def load_weights(self, weights: Mapping[str, NDArray[Any]], version: int) -> None:
-        """Put `weights` (Hugging Face names, or a packed adapter) in place; forget all cached prefixes."""
+        """Put `weights` (Hugging Face names, see `rlcs.weights`, or a packed adapter) in place as `version`."""
         self.wake()
         if is_packed_adapter(weights):
             assert self._adapter is not None  # the learner has an adapter where the engine has one
@@ -276,14 +290,27 @@ class Engine:
         # vLLM copies tied embeddings into a head of its own, which a reload must fill again.
         if self._is_tied and not any(name == _HEAD for name, _ in tensors):
             tensors += [(_HEAD, value) for name, value in tensors if name.endswith("embed_tokens.weight")]
+        self._is_torn = True
         # `load_weights` of the live model fails on a CPU, where linear layers are repacked at load; this does not.
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(tensors)})
+        self.adopt(version)
+
+    def transfer(self, method: str, arguments: Mapping[str, Any]) -> None:
+        """Call a method of vLLM's workers that has to do with weight transfer; `adopt` ends an update."""
+        if method == "start_weight_update":
+            self.wake()
+            self._is_torn = True
+        self._llm.collective_rpc(method, kwargs=dict(arguments))
+
+    def adopt(self, version: int) -> None:
+        """All weights of `version` are in place: forget what was computed with others."""
         self._llm.reset_prefix_cache()
         if self._sees:
             # The reload empties the worker's cache of image features; without this the scheduler would not know.
             self._engine.reset_encoder_cache()
             self._llm.reset_mm_cache()
         self.policy_version = version
+        self._is_torn = False
 
     def _responses(self, sampled: Sequence[Sampled]) -> list[Response]:
         eos = self._tokenizer.eos_token_id

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
 _START_TIMEOUT_S = 900
 """Loading a large model from a slow disk takes minutes."""
+_SYNC_TIMEOUT_S = 600
 
 
 class EngineActor:
@@ -52,11 +52,18 @@ class EngineActor:
         """See `Engine.sleep`."""
         self._engine.sleep()
 
-    def load_weights(self, weights: dict[str, Any], version: int) -> float:
-        """See `Engine.load_weights`; returns the seconds it took."""
-        start = time.perf_counter()
+    def load_weights(self, weights: dict[str, Any], version: int) -> int:
+        """See `Engine.load_weights`; returns their bytes."""
         self._engine.load_weights(weights, version)
-        return time.perf_counter() - start
+        return sum(value.nbytes for value in weights.values())
+
+    def transfer(self, method: str, arguments: dict[str, Any]) -> None:
+        """See `Engine.transfer`."""
+        self._engine.transfer(method, arguments)
+
+    def adopt(self, version: int) -> None:
+        """See `Engine.adopt`."""
+        self._engine.adopt(version)
 
 
 class RolloutFleet:
@@ -77,6 +84,7 @@ class RolloutFleet:
         max_model_len: int | None = None,
         options: Sequence[dict[str, Any]] | None = None,
         takes_turns: bool = False,
+        transfer: str | None = None,
     ) -> None:
         """`version`: number of updates that the policy in `model_path` has seen. `options`: Ray options of each engine's
         actor, where it has a reserved place (`rlcs.reservation`). `takes_turns`: the engines share GPUs with the learner;
@@ -90,7 +98,7 @@ class RolloutFleet:
         self._queue = ray.remote(WorkQueue).options(num_cpus=0).remote()
         actor = ray.remote(EngineActor)
         default = {"num_cpus": config.cpus_per_engine, "num_gpus": config.gpus_per_engine}
-        self._engines = [
+        self.engines = [
             actor.options(**_with_env(options[index] if options else default, engine_env(config))).remote(
                 model_path,
                 model,
@@ -99,13 +107,14 @@ class RolloutFleet:
                 seed=seed + 1000 * index,
                 version=version,
                 takes_turns=takes_turns,
+                transfer=transfer,
             )
             for index in range(config.num_engines)
         ]
 
     def start(self) -> None:
         """Wait until every engine has loaded. Raises EngineError if one could not."""
-        get([engine.ready.remote() for engine in self._engines], _START_TIMEOUT_S, "starting the engines")
+        get([engine.ready.remote() for engine in self.engines], _START_TIMEOUT_S, "starting the engines")
 
     def encode(self, prompt: Prompt) -> NDArray[np.int32]:
         """[P] the prompt's tokens by the policy's chat template."""
@@ -146,12 +155,12 @@ class RolloutFleet:
             for prompt, ids, count in zip(prompts, prompt_ids, counts, strict=True)
         ]
         # Engines pull through calls of their own, which Ray does not order after this one: wait for it.
-        get(self._queue.fill.remote(expected, len(self._engines)), 60, "filling the request queue")
+        get(self._queue.fill.remote(expected, len(self.engines)), 60, "filling the request queue")
         shared, media = ray.put(prompt_ids), self._pixels.share(prompts)
         shown = media if any(media) else []
         calls = [
             engine.generate.remote(shared, counts, settings, self._queue, self._config.timeout_s, shown)
-            for engine in self._engines
+            for engine in self.engines
         ]
         # Engines watch the deadline themselves; the grace covers one that hangs inside a step.
         results = get(calls, self._config.timeout_s + 30, "generating")
@@ -169,17 +178,22 @@ class RolloutFleet:
     def sleep(self) -> None:
         """Leave GPUs that are shared with the learner to it, until the next `sync`; does nothing elsewhere."""
         if self._takes_turns:
-            get([engine.sleep.remote() for engine in self._engines], 600, "putting the engines to sleep")
+            get([engine.sleep.remote() for engine in self.engines], 600, "putting the engines to sleep")
 
-    def sync(self, weights: Any, version: int) -> float:
-        """Put new weights (a Ray reference to a dict by Hugging Face names) in place; the slowest engine's seconds."""
+    def sync(self, weights: Any, version: int) -> int:
+        """Put new weights (a Ray reference to a dict by Hugging Face names) in place; returns their bytes."""
         self._pixels.clear()  # the next iteration has other prompts
-        calls = [engine.load_weights.remote(weights, version) for engine in self._engines]
-        return float(max(get(calls, 600, "syncing weights")))
+        calls = [engine.load_weights.remote(weights, version) for engine in self.engines]
+        return int(max(get(calls, _SYNC_TIMEOUT_S, "syncing weights")))
+
+    def adopt(self, version: int) -> None:
+        """Every engine forgets what it has cached; its weights are of `version`."""
+        self._pixels.clear()
+        get([engine.adopt.remote(version) for engine in self.engines], _SYNC_TIMEOUT_S, "syncing weights")
 
     def close(self) -> None:
         """End the engines' processes."""
-        for actor in [*self._engines, self._queue]:
+        for actor in [*self.engines, self._queue]:
             ray.kill(actor)
 
 
