@@ -15,8 +15,9 @@ from rlcs.weight_sync.messages import EngineClient
 from rlcs.weight_sync.object_store import ObjectStoreSync
 
 
-def config(learner_gpus: float = 0, **rollout: Any) -> Config:
+def config(learner_gpus: float = 0, placement: str = "split", **rollout: Any) -> Config:
     return Config(
+        cluster={"placement": placement},  # type: ignore[arg-type]
         model={"path": "somewhere"},  # type: ignore[arg-type]
         data={"train": "rows.jsonl"},  # type: ignore[arg-type]
         rollout=rollout,  # type: ignore[arg-type]
@@ -39,6 +40,17 @@ def config(learner_gpus: float = 0, **rollout: Any) -> Config:
 )
 def test_the_placement_chooses_the_way(learner: float, engine: float, num_engines: int, expected: str) -> None:
     assert choose_backend(config(learner, gpus_per_engine=engine, num_engines=num_engines)) == expected
+
+
+@pytest.mark.parametrize(("num_engines", "expected"), [(1, "cuda_ipc"), (2, "object_store")])
+def test_engines_in_turns_with_the_learner_never_meet_it_by_nccl(num_engines: int, expected: str) -> None:
+    turns = config(num_engines, gpus_per_engine=1, num_engines=num_engines, placement="colocate")
+    assert choose_backend(turns) == expected
+
+
+def test_rollouts_beside_the_update_need_engines_that_are_awake() -> None:
+    with pytest.raises(ValidationError, match="engines sleep meanwhile"):
+        config(1, gpus_per_engine=1, max_staleness=1, placement="colocate")
 
 
 def test_the_object_store_can_always_be_asked_for() -> None:
