@@ -59,7 +59,7 @@ def test_a_run_spends_its_budget_on_uneven_groups_and_resumes(tmp_path: Path, ru
         assert line["learner/sequences"] == 32 and line["learner/optimizer_steps"] == 2
         # Rounds 2 and 4 were made beside the updates on 1 and 3; none beside the one on 2, after which is a checkpoint.
         stale = step in (2, 4)
-        assert line["learner/logprob_gap_mean"] <= (0.01 if stale else 1e-4)
+        assert (line["learner/logprob_gap_mean"] <= 1e-4) == (not stale)
         assert line["rollout/staleness_mean"] == line["rollout/staleness_max"] == stale
         assert line["learner/explained_variance"] <= 1 and line["learner/critic_grad_norm"] > 0
         assert (line["learner/value_mean"] == 0) == (step == 1)
