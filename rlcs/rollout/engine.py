@@ -282,9 +282,9 @@ class Engine:
         self.wake()
         if is_packed_adapter(weights):
             assert self._adapter is not None  # the learner has an adapter where the engine has one
+            self._is_torn = True
             self._adapter.load(self._llm, weights)
-            self._llm.reset_prefix_cache()
-            self.policy_version = version
+            self.adopt(version)
             return
         tensors = list(to_tensors(weights).items())
         # vLLM copies tied embeddings into a head of its own, which a reload must fill again.
