@@ -53,6 +53,16 @@ def test_rollouts_beside_the_update_need_engines_that_are_awake() -> None:
         config(1, gpus_per_engine=1, max_staleness=1, placement="colocate")
 
 
+def test_of_a_lora_policy_only_the_adapter_travels() -> None:
+    def lora(**rollout: Any) -> Config:
+        tree: dict[str, Any] = {"model": {"path": "somewhere", "lora": {}}, "data": {"train": "rows.jsonl"}}
+        return Config(**tree, rollout={"gpus_per_engine": 1, **rollout}, learner={"gpus": 1})
+
+    assert choose_backend(lora()) == choose_backend(lora(weight_sync="object_store")) == "adapter"
+    with pytest.raises(ConfigError, match="model.lora trains an adapter"):
+        choose_backend(lora(weight_sync="nccl"))
+
+
 def test_the_object_store_can_always_be_asked_for() -> None:
     assert choose_backend(config(1, gpus_per_engine=1, weight_sync="object_store")) == "object_store"
 
@@ -72,7 +82,8 @@ def test_stale_rollouts_need_importance_sampling() -> None:
 
 
 def test_engines_are_started_with_vllms_name_of_the_way() -> None:
-    assert [vllm_backend(name) for name in ("object_store", "cuda_ipc", "nccl")] == [None, "ipc", "nccl"]
+    assert [vllm_backend(name) for name in ("object_store", "adapter")] == [None, None]
+    assert [vllm_backend(name) for name in ("cuda_ipc", "nccl")] == ["ipc", "nccl"]
 
 
 class Recorder:

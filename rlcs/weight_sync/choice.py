@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rlcs.adapters import is_adapter_folder
 from rlcs.config import Config
 from rlcs.errors import ConfigError
 
@@ -9,7 +10,7 @@ _VLLM = {"cuda_ipc": "ipc", "nccl": "nccl"}
 
 
 def choose_backend(config: Config) -> str:
-    """`object_store`, `cuda_ipc` or `nccl`.
+    """`object_store`, `cuda_ipc` or `nccl`; `adapter` where the policy is a LoRA adapter, which is small.
 
     By placement: whole GPUs of their own for learner and engines, `nccl`; one GPU that a learner of one rank shares with
     one engine, at once or in turns, `cuda_ipc`; all else, a CPU on either side among it, `object_store`.
@@ -17,8 +18,15 @@ def choose_backend(config: Config) -> str:
     Raises:
         ConfigError: the configuration asks for a way that its placement does not allow.
     """
-    possible = _possible(config)
     asked = config.rollout.weight_sync
+    path = config.model.path
+    if config.model.lora is not None or (path is not None and is_adapter_folder(path)):
+        if asked in ("auto", "object_store"):
+            return "adapter"
+        raise ConfigError(
+            f"rollout.weight_sync {asked} sends whole weights, and model.lora trains an adapter: set it to auto"
+        )
+    possible = _possible(config)
     if asked == "auto":
         return possible[0]
     if asked not in possible:

@@ -19,6 +19,6 @@ class ObjectStoreSync(WeightSync):
 
 
 class AdapterSync(ObjectStoreSync):
-    """The same with a LoRA adapter, which is all that travels."""
+    """The same where the policy is a LoRA adapter, which is all that travels (`rlcs.adapters`)."""
 
     name = "adapter"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rlcs.config import Config
 from rlcs.weight_sync.base import Receivers, Sender, WeightSync
 from rlcs.weight_sync.choice import choose_backend
-from rlcs.weight_sync.object_store import ObjectStoreSync
+from rlcs.weight_sync.object_store import AdapterSync, ObjectStoreSync
 from rlcs.weight_sync.transfer import TransferSync
 
 
@@ -17,8 +17,9 @@ def open_weight_sync(config: Config, learner: Sender, rollouts: Receivers, *, ve
     """
     backend = choose_backend(config)
     sync: WeightSync
-    if backend == "object_store":
-        sync = ObjectStoreSync(learner, rollouts, version=version)
+    if backend in (ObjectStoreSync.name, AdapterSync.name):
+        way = AdapterSync if backend == AdapterSync.name else ObjectStoreSync
+        sync = way(learner, rollouts, version=version)
     else:
         workers = config.rollout.tensor_parallel_size
         sync = TransferSync(backend, learner, rollouts, workers_per_engine=workers, version=version)
