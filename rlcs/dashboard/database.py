@@ -58,6 +58,8 @@ class Database:
     def __init__(self, run_dir: Path) -> None:
         self._dir = run_dir
         self._lock = threading.Lock()
+        self._catching_up = threading.Lock()
+        self._is_stale, self._is_anew = True, False
         self._con = duckdb.connect(config={"threads": 2, "memory_limit": MEMORY_LIMIT})
         self._damaged: dict[Path, str] = {}
         self._loaded = 0  # the last iteration whose draws are in the table
@@ -71,21 +73,35 @@ class Database:
         return list(self._damaged.values())
 
     def refresh(self, *, anew: bool) -> None:
-        """Read the draws that came since the last call; all of them with `anew`, after a run went back."""
-        files = step_files(self._dir / "curriculum")
-        if anew or (files and files[-1].last < self._loaded):
-            with self._lock:
-                self._con.execute("DROP TABLE draws")
-                self._loaded, self._drawn_at = 0, -1
-                self._damaged.clear()
-                self._make_tables()
-        for file in files:
-            if file.last > self._loaded:
-                self._load(file)
-                self._loaded = file.last
+        """Let the next question see what was drawn since; `anew`: read all of it again, after a run went back."""
+        self._is_stale = True
+        self._is_anew = self._is_anew or anew
+
+    def _catch_up(self) -> None:
+        """Read the draws that came since the last question."""
+        with self._catching_up:
+            if not self._is_stale:
+                return
+            self._is_stale = False
+            files = step_files(self._dir / "curriculum")
+            if self._is_anew or (files and files[-1].last < self._loaded):
+                self._is_anew = False
+                with self._lock:
+                    self._con.execute("DROP TABLE draws")
+                    self._loaded, self._drawn_at = 0, -1
+                    self._damaged.clear()
+                    self._make_tables()
+            for file in files:
+                if file.last > self._loaded:
+                    self._load(file)
+                    self._loaded = file.last
 
     def ask(self, sql: str, *parameters: Any) -> Rows:
-        """The rows of a question as dicts."""
+        """The rows of a question about draws and prompts, as dicts."""
+        self._catch_up()
+        return self._rows(sql, parameters)
+
+    def _rows(self, sql: str, parameters: Sequence[Any]) -> Rows:
         cursor = self._con.cursor()
         try:
             cursor.execute(sql, list(parameters))
@@ -95,7 +111,8 @@ class Database:
             cursor.close()
 
     def arrays(self, sql: str, *parameters: Any) -> dict[str, Any]:
-        """The columns of a question as numpy arrays."""
+        """The columns of a question about draws, as numpy arrays."""
+        self._catch_up()
         cursor = self._con.cursor()
         try:
             return dict(cursor.execute(sql, list(parameters)).fetchnumpy())
@@ -126,6 +143,7 @@ class Database:
 
     def with_drawn(self) -> None:
         """Bring the table `drawn` up to date: what the draws say of each prompt."""
+        self._catch_up()
         with self._lock:
             if self._drawn_at == self._loaded:
                 return
@@ -165,7 +183,7 @@ class Database:
                 return []
             sql = f"SELECT {columns} FROM read_parquet(?, union_by_name=true) WHERE {where}"  # noqa: S608
             try:
-                return self.ask(sql, paths, *parameters)
+                return self._rows(sql, [paths, *parameters])
             except duckdb.Error:
                 if attempt:
                     raise

@@ -80,7 +80,6 @@ class Run:
         """Draws and responses."""
         if self._database is None:
             self._database = Database(self.path)
-            self._database.refresh(anew=False)
         return self._database
 
     @property
