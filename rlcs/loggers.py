@@ -143,7 +143,13 @@ class MLflowLogger(MetricLogger):
         try:
             self._client = mlflow.MlflowClient(tracking_uri=uri)
             experiment = self._client.get_experiment_by_name(config.wandb_project)
-            number = experiment.experiment_id if experiment else self._client.create_experiment(config.wandb_project)
+            # Without an address, tables stay in the run's folder, too, not below the working directory.
+            place = None if config.mlflow_tracking_uri else (run_dir / "mlflow-artifacts").absolute().as_uri()
+            number = (
+                experiment.experiment_id
+                if experiment
+                else self._client.create_experiment(config.wandb_project, artifact_location=place)
+            )
             if identity.exists():
                 self._id = identity.read_text(encoding="utf-8").strip()
             else:

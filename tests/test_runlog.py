@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rlcs.config import LoggingConfig
-from rlcs.errors import CheckpointError
+from rlcs.errors import CheckpointError, ConfigError
 from rlcs.runlog import EvaluationRow, RunLog, read_evaluations, read_lines, read_metrics
 from rlcs.types import FinishReason, Group, Prompt, Response, Score
 
@@ -104,6 +105,34 @@ def test_tensorboard_events_are_written(tmp_path: Path) -> None:
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert [event.value for event in events.Scalars("reward/mean")] == [0.5]
+
+
+def test_mlflow_gets_metrics_and_goes_on_in_the_same_run(tmp_path: Path) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    for step in (1, 2):
+        log = RunLog(tmp_path, LoggingConfig(tensorboard=False, mlflow=True), {"seed": 7})
+        log.write_metrics(step, {"reward/mean": 0.25 * step})
+        log.write_rollouts(step, [group("a", [0, 1])], kept=[0])
+        log.close()
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    identity = (tmp_path / "mlflow-id.txt").read_text().strip()
+    assert [m.value for m in client.get_metric_history(identity, "reward/mean")] == [0.25, 0.5]
+    assert {artifact.path for artifact in client.list_artifacts(identity)} == {"config.json", "rollouts"}
+
+
+def test_trackio_gets_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))  # read when it is imported
+    pytest.importorskip("trackio")
+    log = RunLog(tmp_path, LoggingConfig(tensorboard=False, trackio=True), {"seed": 7})
+    log.write_metrics(1, {"reward/mean": 0.25})
+    log.close()
+    assert list((tmp_path / "trackio").glob("*.db"))
+
+
+def test_a_tool_that_is_not_installed_is_told_before_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "trackio", None)
+    with pytest.raises(ConfigError, match=r"logging\.trackio.*pip install trackio"):
+        RunLog(tmp_path, LoggingConfig(tensorboard=False, trackio=True), {})
 
 
 def test_weights_and_biases_gets_metrics_and_goes_on_in_the_same_run(
