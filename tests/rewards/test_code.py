@@ -77,9 +77,10 @@ def _made(**options: Any) -> Code:
 
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
+    before = set(_running())  # of the session's other tests, such as multiprocessing's resource tracker
     yield
     deadline = time.monotonic() + 5
-    while (left := _running()) and time.monotonic() < deadline:
+    while (left := set(_running()) - before) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not left
 
