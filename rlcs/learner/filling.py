@@ -78,7 +78,15 @@ def fill(work: Work, budget: int) -> list[list[Unit]]:
         if len(best) <= bound:
             break
     assert best is not None
-    return best
+    return [_joined(part) for part in best]
+
+
+def _joined(part: list[Unit]) -> list[Unit]:
+    """The same micro-batch with one unit a family, whose prompt is then computed once."""
+    members: dict[int, list[int]] = {}
+    for family, chosen in part:
+        members.setdefault(family, []).extend(chosen)
+    return [(family, sorted(chosen)) for family, chosen in members.items()]
 
 
 def _dealt(work: Work, budget: int) -> list[list[Unit]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rlcs.learner.filling import Work, fill
@@ -17,6 +17,7 @@ def work_of(families: list[tuple[int, list[int]]]) -> Work:
 
 
 @given(FAMILIES, st.integers(20, 200))
+@example([(0, [1, 20, 1])], 20)  # two pieces of a family had come into one micro-batch
 def test_every_sequence_once_within_the_budget_and_not_below_the_bound(
     families: list[tuple[int, list[int]]], budget: int
 ) -> None:
