@@ -51,7 +51,7 @@ class Posterior(Curriculum):
         self._sweep = Sweep(table.domains, table.num_domains, seed)
         self._group_size = 8.0  # moving average of what is observed
         self._worth_factors = Recalibration(table.num_domains)
-        self._useful_factors = Recalibration(table.num_domains)
+        self._useful_factors = Recalibration(table.num_domains) if config.utility == "variance" else self._worth_factors
         self._last_expansion = 1.0
         self._gap = 0.0  # moving average of predicted - observed pass rate
         self._calibration = Calibration()
@@ -67,8 +67,7 @@ class Posterior(Curriculum):
         weights = np.zeros(len(sizes))
         live = np.flatnonzero(sizes)
         if self.config.thompson:
-            means, variances = (x[live] for x in self.estimator.cell_logits())
-            weights[live] = expect(lambda p: np.exp((self._worth(p) - 1) / softness), means, variances)
+            weights[live] = expect(lambda p: np.exp((self._worth(p) - 1) / softness), *self._logits(live))
         else:
             weights[live] = np.exp((self._cell_worth(live) - 1) / softness)
         by_domain = (sizes * np.maximum(weights, 1e-300)).reshape(self.table.num_domains, -1)
@@ -76,25 +75,30 @@ class Posterior(Curriculum):
 
     def _cell_worth(self, cells: NDArray[np.int64]) -> Floats:
         """[n] what members of `cells` teach, as far as expectations of that kind proved right."""
-        means, variances = (x[cells] for x in self.estimator.cell_logits())
-        return self._worth_factors.correct(*self._place(cells), expect(self._worth, means, variances))
+        return self._worth_factors.correct(*self._place(cells), expect(self._worth, *self._logits(cells)))
+
+    def _logits(self, cells: NDArray[np.int64]) -> tuple[Floats, Floats]:
+        """[n] mean and [n] variance of the belief about the logits of the members of `cells`."""
+        means, variances = self.estimator.cell_logits()
+        return means[cells], variances[cells]
 
     def _place(self, cells: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """[n] domain and [n] label of the members of `cells`, -1 for those that were rolled out before."""
         domains, within = np.divmod(cells.astype(np.int64), self.estimator.cells_per_domain)
         return domains, np.where(within < LABELS, within, -1)
 
-    def _cell_useful(self, cells: NDArray[np.int64], sizes: NDArray[np.int64] | float) -> Floats:
-        """[n] chance that responses of members of `cells` are not all alike, `sizes` responses a group."""
-        means, variances = (x[cells] for x in self.estimator.cell_logits())
-        floors = self.estimator.floors[self._place(cells)[0]][:, None]
-        exponent = np.broadcast_to(np.asarray(sizes, dtype=np.float64), cells.shape)[:, None]
+    def _useful(
+        self, logits: tuple[Floats, Floats], domains: NDArray[np.int64], sizes: NDArray[np.int64] | float
+    ) -> Floats:
+        """[n] chance that `sizes` responses to prompts with such beliefs about their logits are not all alike."""
+        floors = self.estimator.floors[domains][:, None]
+        exponent = np.broadcast_to(np.asarray(sizes, dtype=np.float64), domains.shape)[:, None]
 
         def is_useful(s: Floats) -> Floats:
             p = floors + (1 - floors) * s
             return np.asarray(1 - p**exponent - (1 - p) ** exponent)
 
-        return expect(is_useful, means, variances)
+        return expect(is_useful, *logits)
 
     def _worth(self, p: Floats) -> Floats:
         """What a prompt with pass rate p (luck aside) teaches, at most 1."""
@@ -133,14 +137,16 @@ class Posterior(Curriculum):
         shares = fill(n, weights, rested)
         return shares + fill(n - shares.sum(), weights, sizes - shares)
 
-    def draw_shares(self, n: int) -> Floats:
-        """[D, cells + 1] expected draws of each cell in a draw of n <= N, none above its size; last, by exploration."""
+    def draw_shares(self, n: int, weights: Floats | None = None) -> Floats:
+        """[D, cells + 1] expected draws of each cell in a draw of n <= N, none above its size; last, by exploration.
+
+        `weights`: `cell_weights`, where they are known already.
+        """
+        weights = self.cell_weights if weights is None else weights
         sizes = self._passes.sizes.reshape(self.table.num_domains, -1).astype(np.float64)
         by_domain = fill(n, self.domain_mix, sizes.sum(axis=1))  # [D]
         explored = self.config.exploration * by_domain
-        chosen = [
-            self._fill(*x) for x in zip(by_domain - explored, self.cell_weights, sizes, self.intervals, strict=True)
-        ]
+        chosen = [self._fill(*x) for x in zip(by_domain - explored, weights, sizes, self.intervals, strict=True)]
         return np.concatenate([np.stack(chosen), explored[:, None]], axis=1)
 
     def observe(self, observation: Observation) -> None:
@@ -169,19 +175,15 @@ class Posterior(Curriculum):
     def _score_expectations(self, observation: Observation) -> None:
         """Compare what the groups were expected to teach with what they did."""
         cells, sizes = self._passes.cell_of[observation.rows].astype(np.int64), observation.counts
-        place = self._place(cells)
-        expected, useful = self._cell_useful(cells, sizes), ~observation.degenerate
-        self._useful_factors.observe(*place, expected, useful.astype(np.float64))
+        (domains, labels), logits = self._place(cells), self._logits(cells)
+        useful = (~observation.degenerate).astype(np.float64)
+        self._useful_factors.observe(domains, labels, self._useful(logits, domains, sizes), useful)
         if self.config.utility == "variance":
-            means, variances = (x[cells] for x in self.estimator.cell_logits())
             rates, several = observation.pass_rates, sizes > 1
             # Without bias: of n responses, k right, p(1 - p) is k(n - k) / (n(n - 1)).
             observed = 4 * rates * (1 - rates) * sizes / np.maximum(sizes - 1, 1)
-            domains, labels = place
-            expected = expect(self._worth, means, variances)
+            expected = expect(self._worth, *logits)
             self._worth_factors.observe(domains[several], labels[several], expected[several], observed[several])
-        else:
-            self._worth_factors = self._useful_factors
 
     def predict(self, rows: NDArray[np.int64]) -> Floats:
         """See `Curriculum.predict`."""
@@ -204,8 +206,10 @@ class Posterior(Curriculum):
         n = self._expansion.num_prompts(batch_size, len(self.table))
         if self.state.step < 5 or abs(self._gap) > 0.1:
             return self._expand(n, batch_size)
+        useful, weights = self._useful_by_cell(), self.cell_weights
         for _ in range(2):  # a larger draw reaches prompts that promise less
-            n = self._expansion.num_prompts(batch_size, len(self.table), not_valid=1 - self.predicted_useful(n))
+            share = float(self.expected_shares(n, weights).ravel() @ useful)
+            n = self._expansion.num_prompts(batch_size, len(self.table), not_valid=1 - share)
         return self._expand(n, batch_size)
 
     def _expand(self, n: int, batch_size: int) -> int:
@@ -214,14 +218,21 @@ class Posterior(Curriculum):
 
     def predicted_useful(self, n: int) -> float:
         """Expected share of groups of a draw of n whose responses are not all alike."""
-        live = np.flatnonzero(self._passes.sizes)
-        useful = self._useful_factors.correct(*self._place(live), self._cell_useful(live, self._group_size))
-        return float(self.expected_shares(n).ravel()[live] @ useful)
+        return float(self.expected_shares(n).ravel() @ self._useful_by_cell())
 
-    def expected_shares(self, n: int) -> Floats:
+    def _useful_by_cell(self) -> Floats:
+        """[K] chance that a group of a member of each cell is useful, as far as such expectations proved right."""
+        live = np.flatnonzero(self._passes.sizes)
+        domains, labels = self._place(live)
+        useful = np.zeros(len(self._passes.sizes))
+        expected = self._useful(self._logits(live), domains, self._group_size)
+        useful[live] = self._useful_factors.correct(domains, labels, expected)
+        return useful
+
+    def expected_shares(self, n: int, weights: Floats | None = None) -> Floats:
         """[D, cells] share of a draw of n that each cell gets in the mean, exploring draws included; sums to 1."""
         n = min(n, len(self.table))
-        shares = self.draw_shares(n)
+        shares = self.draw_shares(n, weights)
         sizes = self._passes.sizes.reshape(self.table.num_domains, -1)
         explored = shares[:, -1:] * sizes / np.maximum(sizes.sum(axis=1, keepdims=True), 1)
         return np.asarray((shares[:, :-1] + explored) / n)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rlcs.curricula.leftovers import groups_wanted, leftovers
 from rlcs.errors import CheckpointError
 from rlcs.types import FinishReason, Group, Prompt, Response, Score
+from rlcs.vision.pixels import pixels_of
 
 
 class LeftoverGroups:
@@ -111,6 +112,7 @@ class LeftoverGroups:
                     for saved in group["responses"]
                 ],
                 group["predicted_pass_rate"],
+                pixels_of(by_id[group["prompt"]]),
             )
             for group in state["groups"]
         ]

@@ -16,6 +16,7 @@ from rlcs.adapters import WEIGHTS_FILE, base_model, is_adapter_folder, read_adap
 from rlcs.config import ModelConfig, TinyConfig
 from rlcs.errors import DataError
 from rlcs.response_format import FORMAT_TOKENS
+from rlcs.vision import sees
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -146,7 +147,7 @@ def load_model(path: str, **options: Any) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.from_pretrained(path, trust_remote_code=options.get("trust_remote_code", False))
-    if getattr(config, "vision_config", None) is None:
+    if not sees(config):
         return AutoModelForCausalLM.from_pretrained(path, **options)
     from rlcs.vision.environment import prepare_process
 

@@ -19,6 +19,7 @@ from rlcs.config import ModelConfig
 from rlcs.config_lora import LoRAConfig
 from rlcs.errors import ConfigError
 from rlcs.learner.sharding import whole
+from rlcs.vision import sees
 
 if TYPE_CHECKING:
     import torch
@@ -136,14 +137,13 @@ def attach(model: PreTrainedModel, path: str, lora: LoRAConfig | None, *, seed: 
     else:
         assert lora is not None
         target: list[str] | str = lora.target_modules
-        sees = getattr(model.config, "vision_config", None) is not None
         config = PeftConfig(
             r=lora.r,
             lora_alpha=lora.lora_alpha,
             lora_dropout=0.0,
             target_modules=target,
             # vLLM computes no adapter in a vision tower; named layers are taken wherever they are.
-            exclude_modules=_VISION if target == "all-linear" and sees else None,
+            exclude_modules=_VISION if target == "all-linear" and sees(model.config) else None,
             modules_to_save=lora.modules_to_save or None,
             use_rslora=lora.use_rslora,
             use_dora=lora.use_dora,

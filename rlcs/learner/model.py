@@ -13,6 +13,7 @@ from rlcs.learner import attention
 from rlcs.learner.forward import check_head
 from rlcs.learner.sharding import is_sharded, whole
 from rlcs.learner.vision import add_cache
+from rlcs.vision import sees
 
 if TYPE_CHECKING:
     import torch
@@ -94,8 +95,7 @@ def prepare(model: Any, path: str, layout: Literal["packed", "padded"]) -> None:
         if getattr(model, "_supports_attention_backend", False):
             attention.register()
             # Of a vision-language model the decoder alone: its vision tower has no packed rows.
-            sees = getattr(model.config, "vision_config", None) is not None
-            model.set_attn_implementation({"text_config": attention.NAME} if sees else attention.NAME)
+            model.set_attn_implementation({"text_config": attention.NAME} if sees(model.config) else attention.NAME)
         else:
             logger.warning("model %s: its attention cannot be packed; the learner pads rows instead", path)
     for module in model.modules():

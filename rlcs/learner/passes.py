@@ -68,7 +68,7 @@ class Passes:
             return sequences
         if self._costs is None:
             self._costs = _costs(model)
-        share = _is_packed(model)
+        share = attention.is_packed(model)
         dealt = deal(batch, self.ranks.size, self._costs, sequences=sequences, share=share)
         # Rank 0's deal counts: one that rounds in another way elsewhere would lose a sequence, or take it twice.
         owners = np.full(batch.num_sequences, -1, np.int32)
@@ -87,7 +87,7 @@ class Passes:
 
     def micro_batches(self, model: Any, batch: Batch, sequences: NDArray[np.int64]) -> list[Sequence[Family]]:
         """This rank's micro-batches of its own `sequences`; empty ones at the end stand for idle passes."""
-        split = micro_batches if _is_packed(model) else padded_micro_batches
+        split = micro_batches if attention.is_packed(model) else padded_micro_batches
         parts: list[Sequence[Family]] = list(split(batch, sequences, self._budget))
         if self.is_sharded:
             most = int(self.ranks.max(np.array([len(parts)], np.int64))[0])
@@ -149,10 +149,6 @@ class Passes:
         import torch
 
         return torch.from_numpy(values).to(self.device, non_blocking=True)
-
-
-def _is_packed(model: Any) -> bool:
-    return attention.is_packed(model)
 
 
 def _costs(model: Any) -> CostModel:

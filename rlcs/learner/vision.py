@@ -18,6 +18,7 @@ from rlcs.errors import ConfigError, DataError
 from rlcs.learner import attention
 from rlcs.learner.batching import Family
 from rlcs.types import Batch
+from rlcs.vision import sees
 from rlcs.vision.processing import VisionInputs, VisionProcessor
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def add_cache(model: Any, path: str, *, trust_remote_code: bool = False) -> None
         ConfigError: the model sees, but its rows cannot be packed.
         DataError: the folder has no processor.
     """
-    if getattr(model.config, "vision_config", None) is None:
+    if not sees(model.config):
         return
     if not attention.is_packed(model):
         raise ConfigError(f"model {path}: a vision-language model needs learner.layout packed")

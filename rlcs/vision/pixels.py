@@ -96,6 +96,11 @@ def decode_prompt(prompt: Prompt) -> Pixels:
     )
 
 
+def pixels_of(prompt: Prompt) -> Pixels | None:
+    """The pixels of what a prompt shows, None for text alone. Raises ImageError if a picture cannot be decoded."""
+    return decode_prompt(prompt) if has_pixels(prompt) else None
+
+
 class PixelStore:
     """Puts the pixels of prompts into Ray's object store, each prompt's once until `clear`."""
 

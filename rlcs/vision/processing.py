@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rlcs.adapters import base_model
 from rlcs.errors import DataError
 from rlcs.types import Prompt
+from rlcs.vision import sees
 from rlcs.vision.pixels import Pixels, has_pixels
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def is_vision_model(path: str, *, trust_remote_code: bool = False) -> bool:
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(base_model(path), trust_remote_code=trust_remote_code)
-    return getattr(config, "vision_config", None) is not None
+    return sees(config)
 
 
 def check_shows_nothing(prompts: Sequence[Prompt], model: str) -> None:

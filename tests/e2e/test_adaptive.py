@@ -12,22 +12,16 @@ import pytest
 
 from rlcs.runlog import read_metrics
 
-REWARD = '''
-def odd(completions, **columns):
-    """An untrained policy is right now and then: where its response has an odd number of bytes."""
-    return [float(len(completion[0]["content"].encode()) % 2) for completion in completions]
-'''
-
 
 def drawn(run: Path, step: int) -> list[str]:
     return pq.read_table(run / "curriculum" / f"step-{step:06d}.parquet").column("prompt_id").to_pylist()  # type: ignore[no-any-return]
 
 
-def test_a_run_spends_its_budget_on_uneven_groups_and_resumes(tmp_path: Path, run_cli: Callable[..., Any]) -> None:
-    reward = tmp_path / "odd.py"
-    reward.write_text(REWARD)
+def test_a_run_spends_its_budget_on_uneven_groups_and_resumes(
+    tmp_path: Path, run_cli: Callable[..., Any], odd_reward: str
+) -> None:
     settings = [
-        f"reward.functions=[{reward}:odd]",
+        f"reward.functions=[{odd_reward}]",
         "sft.enabled=false",
         "data.train_per_level=10",
         "data.eval_per_level=1",

@@ -11,11 +11,6 @@ import pyarrow.parquet as pq
 
 from rlcs.runlog import read_metrics
 
-REWARD = '''
-def odd(completions, **columns):
-    """An untrained policy is right now and then: where its response has an odd number of bytes."""
-    return [float(len(completion[0]["content"].encode()) % 2) for completion in completions]
-'''
 BATCH, SIZE, STEPS = 8, 4, 4
 
 
@@ -23,11 +18,11 @@ def table(run: Path, folder: str, step: int) -> list[dict[str, Any]]:
     return pq.read_table(run / folder / f"step-{step:06d}.parquet").to_pylist()  # type: ignore[no-any-return]
 
 
-def test_leftovers_are_learned_from_and_survive_a_stop(tmp_path: Path, run_cli: Callable[..., Any]) -> None:
-    reward = tmp_path / "odd.py"
-    reward.write_text(REWARD)
+def test_leftovers_are_learned_from_and_survive_a_stop(
+    tmp_path: Path, run_cli: Callable[..., Any], odd_reward: str
+) -> None:
     settings = [
-        f"reward.functions=[{reward}:odd]",
+        f"reward.functions=[{odd_reward}]",
         "sft.enabled=false",
         "data.train_per_level=10",
         "data.eval_per_level=1",

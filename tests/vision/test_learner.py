@@ -15,6 +15,7 @@ from rlcs.errors import ConfigError, DataError
 from rlcs.learner.batching import families, make_batch
 from rlcs.learner.learner import Learner
 from rlcs.learner.vision import cache_of
+from rlcs.leftovers import LeftoverGroups
 from rlcs.merge import merge
 from rlcs.types import Batch, FinishReason, Group, Prompt, Response, Score
 from rlcs.vision.pixels import Pixels, decode_prompt
@@ -170,3 +171,14 @@ def test_an_adapter_leaves_the_vision_tower_alone_and_merges(tiny_glm4v: Path, b
     np.testing.assert_allclose(merged.logprobs(batch), learner.logprobs(batch), atol=3e-5)
     again = Learner(str(tmp_path / "adapter"), LearnerConfig(threads=1))
     np.testing.assert_allclose(again.logprobs(batch), learner.logprobs(batch), atol=1e-5)
+
+
+def test_a_group_kept_over_a_stop_has_its_pictures_again(tiny_glm4v: Path, groups: list[Group]) -> None:
+    waiting, resumed = LeftoverGroups(max_age=2), LeftoverGroups(max_age=2)
+    waiting.keep(groups, np.zeros(0, np.int64), most=8)
+    resumed.load_state_dict(waiting.state_dict(), [group.prompt for group in groups])
+    learner = Learner(str(tiny_glm4v), LearnerConfig())
+    before, after = (
+        learner.logprobs(make_batch(kept.groups, np.zeros(G * len(groups)))) for kept in (waiting, resumed)
+    )
+    assert len(resumed) == len(groups) and np.array_equal(before, after)
