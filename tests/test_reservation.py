@@ -22,6 +22,7 @@ class Seer:
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
+    stop_ray()  # another file's cluster would have no GPUs
     start_ray(ClusterConfig(num_cpus=8, num_gpus=4))
     yield
     stop_ray()
