@@ -9,8 +9,8 @@ of all query heads and all key heads, vocabulary V, b bytes an element of the ma
     gradients        4 A / R
     optimizer        8 A / R            AdamW; 8-bit 2.03 A / R; Muon 4 A / R for matrices, 8 for the rest
     reference        4 N / R            where learner.beta > 0; none under an adapter
-    critic           12 N / R           weights and AdamW of a critic of its own (learner.advantage_estimator gae), without
-                                        an untied head; its passes come after the policy's and take less
+    critic           4 N / R            and its optimizer as above, of a critic of its own (learner.advantage_estimator gae),
+                                        without an untied head; its passes come after the policy's and take less
     working copies   b N                of the matrices, under autocast on one rank; two layers and the embeddings with R > 1;
                                         b A under an adapter, and a layer of a base in 4 bits
     activations      T L a              a = 26 h + 8 m + 6 q + 4 k in bfloat16, 24 h + 16 m + 12 q + 8 k in float32, and
@@ -146,7 +146,8 @@ def learner_memory(config: Config, shape: ModelShape) -> LearnerMemory:
             gathered = (trained if low else 0) + (shape.layer_parameters if config.model.load_in_4bit else 0)
     if learner.advantage_estimator == "gae" and learner.critic == "own":
         head = 0 if shape.tied else shape.vocab_size * shape.hidden_size
-        kept["critic"] = 12 * (count - head) / ranks
+        others = count - matrices - head
+        kept["critic"] = ((4 + for_matrices) * matrices + (4 + for_others) * others) / ranks
     layer = layer_bytes(shape, low=low)
     activations = tokens * shape.num_layers * (4 * shape.hidden_size if learner.gradient_checkpointing else layer)
     if learner.gradient_checkpointing:

@@ -1,9 +1,10 @@
 """PPO's critic: a value for every learned token, learned beside the policy.
 
 The value of a token is that of what stands before it: the head is applied to the hidden state that predicts the token.
-The trunk is the critic's own (`learner.critic: own`, a second model with an optimizer of its own) or the policy's
-(`shared`): then `vf_coef` times the value loss is added to the policy's, in the same forward pass, and the head alone
-has an optimizer of its own. In the first `critic_warmup` updates only the critic learns; with a shared trunk, its head.
+The trunk is the critic's own (`learner.critic: own`, a second model with an optimizer of its own, of the same kind as the
+policy's) or the policy's (`shared`): then `vf_coef` times the value loss is added to the policy's, in the same forward
+pass, and the head alone has an optimizer of its own. In the first `critic_warmup` updates only the critic learns; with a
+shared trunk, its head.
 
 An update calls `prepare` once, `step` for each minibatch and `finish` at the end.
 """
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from rlcs.config import LearnerConfig
 from rlcs.learner.batching import Family, learned_counts
 from rlcs.learner.critic_model import check_same_tokens, load_value_model, new_value_head
+from rlcs.learner.optimizer import build_optimizer
 from rlcs.learner.passes import IDLE, IDLE_FAMILIES, Passes
 from rlcs.learner.schedule import learning_rate
 from rlcs.learner.sharding import release, shard
@@ -69,8 +71,12 @@ class Critic:
         else:
             self._trunk = self._trained = self._load(policy_path, trust_remote_code)
             self.head = self._trunk.score
-        betas = (config.adam_beta1, config.adam_beta2)
-        self.optimizer = adamw(self._trained.parameters(), config.critic_learning_rate, config.weight_decay, betas)
+        rate, betas = config.critic_learning_rate, (config.adam_beta1, config.adam_beta2)
+        self.optimizer = (  # a head alone has no layers for Muon, and moments too small to save in 8 bits
+            adamw(self.head.parameters(), rate, config.weight_decay, betas)
+            if self.is_shared
+            else build_optimizer(self._trained, config, rate)
+        )
         self._targets: ValueTargets | None = None
         self._metrics = ValueMetrics()
         self._figures: dict[str, float] = {}

@@ -49,8 +49,8 @@ SIDE_TENSORS = ("qmap1", "qmap2", "absmax1", "absmax2")
 """What bitsandbytes keeps beside moments of 8 bits: tables and scales, not of the parameter's shape."""
 
 
-def build_optimizer(model: torch.nn.Module, config: LearnerConfig) -> AnyOptimizer:
-    """The configured optimizer of the trained parameters of `model`.
+def build_optimizer(model: torch.nn.Module, config: LearnerConfig, learning_rate: float | None = None) -> AnyOptimizer:
+    """The configured optimizer of the trained parameters of `model`, at `config.learning_rate` if no other is given.
 
     Raises:
         ConfigError: its package is missing.
@@ -58,18 +58,17 @@ def build_optimizer(model: torch.nn.Module, config: LearnerConfig) -> AnyOptimiz
     import torch
 
     betas = (config.adam_beta1, config.adam_beta2)
+    rate = config.learning_rate if learning_rate is None else learning_rate
     if config.optimizer == "adamw":
-        return adamw(model.parameters(), config.learning_rate, config.weight_decay, betas)
+        return adamw(model.parameters(), rate, config.weight_decay, betas)
     if config.optimizer == "adamw_8bit":
         groups = decay_groups(model.parameters(), config.weight_decay)
-        return _eight_bit()(groups, lr=config.learning_rate, betas=betas)
+        return _eight_bit()(groups, lr=rate, betas=betas)
     matrices = _layer_matrices(model)
     taken = {id(parameter) for parameter in matrices}
     others = [parameter for parameter in model.parameters() if id(parameter) not in taken]
-    muon = torch.optim.Muon(
-        matrices, lr=config.learning_rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
-    )
-    return Combined([muon, adamw(others, config.learning_rate, config.weight_decay, betas)])
+    muon = torch.optim.Muon(matrices, lr=rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw")
+    return Combined([muon, adamw(others, rate, config.weight_decay, betas)])
 
 
 def moments(optimizer: AnyOptimizer, parameter: torch.nn.Parameter) -> tuple[dict[str, torch.Tensor], float]:
@@ -116,13 +115,13 @@ def _part_of(optimizer: AnyOptimizer, parameter: torch.nn.Parameter) -> torch.op
 
 
 def _layer_matrices(model: torch.nn.Module) -> list[torch.nn.Parameter]:
-    """Trained matrices of the layers: not embeddings, nor the head."""
+    """Trained matrices of the layers: not embeddings, nor the head (of a value model, `score`)."""
     import torch
 
     outer = {id(p) for m in model.modules() if isinstance(m, torch.nn.Embedding) for p in m.parameters()}
-    head = getattr(model, "get_output_embeddings", lambda: None)()
-    if head is not None:
-        outer |= {id(p) for p in head.parameters()}
+    for head in (getattr(model, "get_output_embeddings", lambda: None)(), getattr(model, "score", None)):
+        if head is not None:
+            outer |= {id(p) for p in head.parameters()}
     return [p for p in model.parameters() if p.requires_grad and p.dim() == 2 and id(p) not in outer]
 
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from rlcs.config import LearnerConfig
+from rlcs.config import LearnerConfig, ModelConfig
+from rlcs.config_lora import LoRAConfig
 from rlcs.errors import CheckpointError, ConfigError, DataError, RLCSError
 from rlcs.learner.batching import make_batch
 from rlcs.learner.corrections import kl_estimate
@@ -24,7 +25,7 @@ MakeBatch = Callable[..., Batch]
 TRUNKS = ["own", "shared"]
 
 
-def make_learner(folder: Path, *, dtype: Any = "float32", **config: Any) -> Learner:
+def make_learner(folder: Path, *, dtype: Any = "float32", model: ModelConfig | None = None, **config: Any) -> Learner:
     settings = {
         "advantage_estimator": "gae",
         "threads": 1,
@@ -34,7 +35,7 @@ def make_learner(folder: Path, *, dtype: Any = "float32", **config: Any) -> Lear
         "importance_sampling_correction": False,
         **config,
     }
-    return Learner(str(folder), LearnerConfig(**settings), dtype=dtype, seed=1, max_completion_length=32)
+    return Learner(str(folder), LearnerConfig(**settings), dtype=dtype, model=model, seed=1, max_completion_length=32)
 
 
 def critic_of(learner: Learner) -> Any:
@@ -242,7 +243,7 @@ def test_ppo_learns_a_toy_problem(policy_folder: Path, trunk: str) -> None:
         num_minibatches=2,
         critic_warmup=3,
         loss_type="dapo",
-        **({"vf_coef": 0.5} if trunk == "shared" else {}),
+        vf_coef=0.5 if trunk == "shared" else LearnerConfig().vf_coef,
     )
     rng = np.random.default_rng(0)
     means, explained = [], []
@@ -259,10 +260,10 @@ def test_ppo_learns_a_toy_problem(policy_folder: Path, trunk: str) -> None:
 
 @pytest.mark.parametrize("kl_estimator", ["k1", "k3"])
 def test_kl_in_the_reward_is_subtracted_at_each_token(
-    policy_folder: Path, make_random_batch: MakeBatch, kl_estimator: str
+    policy_folder: Path, make_random_batch: MakeBatch, kl_estimator: Any
 ) -> None:
     batch, rewards = make_random_batch(), np.arange(12) % 2.0
-    settings = {"beta": 0.1, "kl_placement": "reward", "kl_estimator": kl_estimator}
+    settings: dict[str, Any] = {"beta": 0.1, "kl_placement": "reward", "kl_estimator": kl_estimator}
     learner = make_learner(policy_folder, lam=1.0, **settings)
     initial = learner.logprobs(batch)
     assert learner.update(batch, rewards=rewards)["learner/kl_reference"] == 0
@@ -282,7 +283,13 @@ def test_kl_in_the_reward_is_subtracted_at_each_token(
 def test_saved_state_goes_on_bit_by_bit(
     policy_folder: Path, make_random_batch: MakeBatch, tmp_path: Path, trunk: str, dtype: str
 ) -> None:
-    settings = {"dtype": dtype, "num_minibatches": 2, "num_iterations": 2, "critic": trunk, "critic_warmup": 1}
+    settings: dict[str, Any] = {
+        "dtype": dtype,
+        "num_minibatches": 2,
+        "num_iterations": 2,
+        "critic": trunk,
+        "critic_warmup": 1,
+    }
     rewards = np.arange(12) % 2.0
     one = make_learner(policy_folder, **settings)
     for seed in (1, 2):
@@ -368,3 +375,70 @@ def test_a_critic_path_that_is_no_critic_of_this_policy_is_refused(policy_folder
     model.save_pretrained(tmp_path / "three")
     with pytest.raises(DataError, match="has 3 labels"):
         make_learner(policy_folder, critic_path=str(tmp_path / "three"))
+
+
+@pytest.mark.parametrize("trunk", TRUNKS)
+def test_under_an_adapter_the_base_stands_still(
+    policy_folder: Path, make_random_batch: MakeBatch, tmp_path: Path, trunk: str
+) -> None:
+    model = ModelConfig(path=str(policy_folder), lora=LoRAConfig(r=4, lora_alpha=8))
+    settings: dict[str, Any] = {"model": model, "critic": trunk, "critic_warmup": 1, "num_minibatches": 2}
+    batch, rewards = make_random_batch(), np.arange(12) % 2.0
+    learner = with_random_head(make_learner(policy_folder, **settings))
+    before = {name: p.detach().clone() for name, p in learner.model.named_parameters()}
+
+    def changed() -> set[bool]:
+        """Of which kinds parameters of the policy have moved: trained (True), frozen (False)."""
+        now = dict(learner.model.named_parameters())
+        return {now[name].requires_grad for name, old in before.items() if not torch.equal(old, now[name])}
+
+    head = critic_of(learner).head.weight.detach().clone()
+    values = critic_of(learner).values(batch)
+    learner.update(batch, group_sizes=[4, 4, 4], rewards=rewards)
+    assert changed() == set() and not torch.equal(head, critic_of(learner).head.weight), "the critic warms up"
+    learner.update(batch, group_sizes=[4, 4, 4], rewards=rewards)
+    assert changed() == {True}
+    assert np.abs(critic_of(learner).values(batch) - values).max() > 1e-3
+    learner.save_state(tmp_path)
+    again = make_learner(policy_folder, **settings)
+    again.load_state(tmp_path)
+    np.testing.assert_array_equal(critic_of(again).values(batch), critic_of(learner).values(batch))
+    results = [one.update(batch, group_sizes=[4, 4, 4], rewards=rewards) for one in (learner, again)]
+    assert results[0]["learner/value_loss"] == results[1]["learner/value_loss"]
+
+
+def test_a_shared_trunks_adapter_learns_from_the_value_loss_and_the_base_does_not(
+    policy_folder: Path, make_random_batch: MakeBatch
+) -> None:
+    model = ModelConfig(path=str(policy_folder), lora=LoRAConfig(r=4, lora_alpha=8))
+    batch, rewards = make_random_batch(), np.arange(12) % 2.0
+    found = []
+    for size in (1.0, 2.0):
+        learner = with_random_head(make_learner(policy_folder, model=model, critic="shared", vf_coef=size))
+        found.append(gradients(learner, batch, rewards))
+        assert {name for name in found[-1] if name.startswith("policy")} == {
+            f"policy.{name}" for name, p in learner.model.named_parameters() if p.requires_grad
+        }
+    neither = with_random_head(make_learner(policy_folder, model=model, critic="shared", vf_coef=1e-9))
+    policy_alone = gradients(neither, batch, rewards)
+    for name in found[0]:
+        part = found[0][name] - policy_alone[name]
+        torch.testing.assert_close(found[1][name] - policy_alone[name], 2 * part, atol=1e-5, rtol=1e-4)
+    assert any(float((found[0][name] - policy_alone[name]).abs().max()) > 1e-4 for name in found[0] if "lora" in name)
+
+
+def test_a_critic_of_its_own_has_the_policys_kind_of_optimizer(
+    policy_folder: Path, make_random_batch: MakeBatch
+) -> None:
+    batch, rewards = make_random_batch(), np.arange(12) % 2.0
+    own = make_learner(policy_folder, optimizer="muon", num_minibatches=1)
+    assert [type(part).__name__ for part in critic_of(own).optimizer.parts] == ["Muon", "AdamW"]
+    rates = {group["lr"] for group in critic_of(own).optimizer.param_groups}
+    assert rates == {1e-2}
+    assert not any(p is critic_of(own).head.weight for p in critic_of(own).optimizer.parts[0].param_groups[0]["params"])
+    first = own.update(batch, group_sizes=[4, 4, 4], rewards=rewards)
+    for _ in range(5):
+        last = own.update(batch, group_sizes=[4, 4, 4], rewards=rewards)
+    assert last["learner/value_loss"] < first["learner/value_loss"]
+    shared = make_learner(policy_folder, optimizer="muon", critic="shared")
+    assert isinstance(critic_of(shared).optimizer, torch.optim.AdamW)
