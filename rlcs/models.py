@@ -47,6 +47,7 @@ def build_tokenizer(
     """A byte-level BPE tokenizer learned from `texts`, at most `vocab_size` tokens; any text can be encoded.
 
     Digits stay single tokens, so that arithmetic is not hidden in merges. `more_special`: further special tokens.
+    Loaded from a policy's folder it is a tokenizer of the policy's class: Qwen2's puts text into normal form C.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
