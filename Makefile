@@ -34,10 +34,11 @@ test-slow: setup ## run the tests that take long
 test-gpu: setup ## run the tests that need a GPU
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 
-check: setup ## ruff and mypy
+check: setup ## ruff, mypy and bandit
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive rlcs scripts 2> >(grep -v "nosec encountered" >&2)
 
 format: setup ## let ruff mend what it can
 	$(BIN)/ruff check --fix

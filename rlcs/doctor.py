@@ -28,7 +28,7 @@ IMPORT_TIMEOUT_S = 180.0
 
 MIN_MEMORY_GIB, GOOD_MEMORY_GIB = 3.0, 6.0
 """The quickstart: one engine 2 GiB, the learner 1 GiB, Ray and the driver 2 GiB."""
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
+SHARED_MEMORY = Path("/dev/shm")  # nosec B108 # noqa: S108
 GOOD_SHM_GIB = 1.0
 MIN_DISK_GIB, GOOD_DISK_GIB = 0.5, 5.0
 GOOD_OPEN_FILES = 4096

@@ -181,7 +181,7 @@ class Database:
             paths = [_literal(file.path) for file in files if file.path not in self._damaged and file.path.exists()]
             if not paths:
                 return []
-            sql = f"SELECT {columns} FROM read_parquet(?, union_by_name=true) WHERE {where}"  # noqa: S608
+            sql = f"SELECT {columns} FROM read_parquet(?, union_by_name=true) WHERE {where}"  # nosec B608 # noqa: S608
             try:
                 return self._rows(sql, [paths, *parameters])
             except duckdb.Error:
@@ -216,7 +216,7 @@ class Database:
         with self._lock:
             self._con.register("new_draws", table)
             self._con.execute(
-                "INSERT INTO draws SELECT step, prompt_id, domain, tier, pass_rate, "  # noqa: S608
+                "INSERT INTO draws SELECT step, prompt_id, domain, tier, pass_rate, "  # nosec B608 # noqa: S608
                 f"{predicted}, num_responses, degenerate, kept FROM new_draws WHERE step > ?",
                 [self._loaded],
             )

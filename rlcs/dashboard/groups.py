@@ -235,7 +235,7 @@ def _tokenizer(run_dir: Path) -> Any:
         if path.is_file():
             try:
                 return Tokenizer.from_file(str(path))
-            except Exception:  # noqa: S112
+            except Exception:  # nosec B112 # noqa: S112
                 continue  # the library raises plain Exceptions; another checkpoint may have a whole file
     return None
 

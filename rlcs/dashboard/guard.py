@@ -105,7 +105,7 @@ def is_host(header: str, hosts: frozenset[str]) -> bool:
 def known_hosts(host: str) -> frozenset[str]:
     """The names under which a server on `host` may be asked."""
     local = {"127.0.0.1", "localhost", "::1"}
-    if host in ("0.0.0.0", "::"):  # noqa: S104
+    if host in ("0.0.0.0", "::"):  # nosec B104 # noqa: S104
         import socket
 
         return frozenset({*local, socket.gethostname().lower(), socket.getfqdn().lower(), "*"})

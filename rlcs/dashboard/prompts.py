@@ -86,7 +86,7 @@ def prompt_rows(run: Run, chosen: Filter) -> tuple[list[dict[str, Any]], int]:
             FROM {source}
         ), chosen AS (SELECT * FROM all_rows WHERE {" AND ".join(where)})
         SELECT *, (SELECT count(*) FROM chosen) AS total FROM chosen ORDER BY {order}, prompt_id LIMIT ? OFFSET ?
-        """  # noqa: S608
+        """  # nosec B608 # noqa: S608
     rows = database.ask(sql, *parameters, PAGE_SIZE, chosen.page * PAGE_SIZE)
     if listed:
         texts = database.prompt_texts(sorted(row["row"] for row in rows))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The largest ranks that vLLM can be started with."""
-_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 -- a folder of a random name is made there
+_SHARED_MEMORY = Path("/dev/shm")  # nosec B108 # noqa: S108 -- a folder of a random name is made there
 
 Mode = Literal["adapter", "merged"]
 

@@ -76,7 +76,7 @@ def pass_rate_map(run: Run) -> Figure:
     uppers = [upper for _, upper, _ in bins[:-1]]
     case = " ".join(f"WHEN pass_rate < {upper!r} THEN {i}" for i, upper in enumerate(uppers))
     rows = run.database.ask(
-        f"SELECT (step - ?) // ? AS col, CASE {case} ELSE {len(uppers)} END AS bin, count(*) AS n "  # noqa: S608
+        f"SELECT (step - ?) // ? AS col, CASE {case} ELSE {len(uppers)} END AS bin, count(*) AS n "  # nosec B608 # noqa: S608
         "FROM draws GROUP BY ALL ORDER BY ALL",
         first,
         width,
@@ -110,9 +110,9 @@ def shares(run: Run) -> list[Figure]:
         figures.append(figure)
         if not last:
             continue
-        drawn = _counts(database, f"SELECT {key} AS k, count(*) AS n FROM draws GROUP BY 1")  # noqa: S608
-        late = _counts(database, f"SELECT {key} AS k, count(*) AS n FROM draws WHERE step > ? GROUP BY 1", recent)  # noqa: S608
-        there = _counts(database, f"SELECT {key} AS k, count(*) AS n FROM prompts GROUP BY 1") if has_prompts else {}  # noqa: S608
+        drawn = _counts(database, f"SELECT {key} AS k, count(*) AS n FROM draws GROUP BY 1")  # nosec B608 # noqa: S608
+        late = _counts(database, f"SELECT {key} AS k, count(*) AS n FROM draws WHERE step > ? GROUP BY 1", recent)  # nosec B608 # noqa: S608
+        there = _counts(database, f"SELECT {key} AS k, count(*) AS n FROM prompts GROUP BY 1") if has_prompts else {}  # nosec B608 # noqa: S608
         keys = sorted({*drawn, *there}, key=lambda k: (k is None, k))
         names = [_label(k) if key == "tier" else str(k) for k in keys]
         if there:
@@ -148,7 +148,7 @@ def migration(run: Run, before: int, after: int) -> Figure:
             SELECT (SELECT {_TIER} FROM (SELECT a AS rate)) AS a, (SELECT {_TIER} FROM (SELECT b AS rate)) AS b FROM latest
         )
         SELECT a, b, count(*) AS n FROM tiers GROUP BY ALL ORDER BY ALL
-        """,  # noqa: S608
+        """,  # nosec B608 # noqa: S608
         before,
         after,
     )
