@@ -8,9 +8,11 @@ TRL's `GRPOTrainer`. A subclass needs `score`; everything else has a default.
 from __future__ import annotations
 
 import re
+import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rlcs.types import Score
@@ -62,10 +64,14 @@ class Reward(ABC):
         self, completions: Sequence[str], answers: Sequence[str], columns: Sequence[Columns]
     ) -> list[Score | None]:
         """`score` of many responses; override it where a batch is cheaper than its parts."""
-        return [
-            self.score(completion, answer, **row)
-            for completion, answer, row in zip(completions, answers, columns, strict=True)
-        ]
+        scores: list[Score | None] = []
+        for completion, answer, row in zip(completions, answers, columns, strict=True):
+            started = time.perf_counter()
+            score = self.score(completion, answer, **row)
+            # What is no Score is named by whoever called.
+            is_untimed = isinstance(score, Score) and score.seconds is None
+            scores.append(replace(score, seconds=time.perf_counter() - started) if is_untimed else score)
+        return scores
 
     def validate(self, answer: str, **columns: Any) -> str | None:
         """Why the reference answer cannot be used, or None. Asked before training starts, without `setup`."""

@@ -167,7 +167,8 @@ class Code(Reward):
         except CodeTestsError as error:
             return Score(0.0, correct=False, detail=f"the tests cannot be used: {error}"), ["bad_references"]
         wanted = tests.tests[: self._max_tests]
-        deadline = time.monotonic() + self._sample_timeout_s
+        started = time.monotonic()
+        deadline = started + self._sample_timeout_s
         result = _Result()
         if isinstance(wanted[0], ScriptTest):
             self._run_script(program, wanted, deadline, result)
@@ -179,7 +180,7 @@ class Code(Reward):
         correct = result.passed == len(wanted)
         value = share if self._mode == "share" else float(correct)
         detail = "passed all tests" if correct else f"passed {result.passed} of {len(wanted)} tests; {result.detail}"
-        return Score(value, correct=correct, parts={"tests": share}, detail=detail), result.events
+        return Score(value, correct, {"tests": share}, detail, time.monotonic() - started), result.events
 
     def _run_script(self, program: str, tests: Sequence[object], deadline: float, result: _Result) -> None:
         assert self._sandbox is not None

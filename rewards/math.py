@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -40,6 +40,8 @@ class Verdict:
     detail: str
     outcome: WorkerOutcome = WorkerOutcome.OK
     """Not OK if the symbolic comparison did not come to its end."""
+    seconds: float | None = field(default=None, compare=False)
+    """Time that the symbolic comparison took, if there was one just now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ class MathMatcher:
         requests = [[task.response, task.reference] for task in undecided.values()]
         for pair, result in zip(undecided, self._pool.run(requests), strict=True):
             verdict = _verdict_of_worker(result.outcome, result.value, result.detail)
-            verdicts[pair] = verdict
+            verdicts[pair] = replace(verdict, seconds=result.seconds)
             if verdict.outcome not in (WorkerOutcome.TIMEOUT, WorkerOutcome.CRASH):  # these may be the machine's fault
                 self._remember(pair, verdict)
         return [verdicts[pair] for pair in pairs]
@@ -142,7 +144,7 @@ class Math(Reward):
             verdict = next(verdicts)
             if verdict.outcome is not WorkerOutcome.OK:
                 self.count(verdict.outcome)
-            scores.append(Score(float(verdict.correct), correct=verdict.correct, detail=verdict.detail))
+            scores.append(Score(float(verdict.correct), verdict.correct, {}, verdict.detail, verdict.seconds))
         return scores
 
 

@@ -106,8 +106,8 @@ class ReasoningGym(Reward):
     def _score_of(self, result: WorkerResult) -> Score:
         if result.outcome is not WorkerOutcome.OK:
             self.count(result.outcome)
-            return Score(0.0, correct=False, detail=f"the verifier failed: {result.detail}")
+            return Score(0.0, False, {}, f"the verifier failed: {result.detail}", result.seconds)
         value = float(result.value)
         correct = value >= 1 - 1e-9
         kept = min(1.0, max(0.0, value)) if self._partial_credit else float(correct)
-        return Score(kept, correct=correct, detail=f"reasoning-gym's verifier gave {value:g}")
+        return Score(kept, correct, {}, f"reasoning-gym's verifier gave {value:g}", result.seconds)

@@ -7,9 +7,10 @@ else is here.
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from rlcs.rewards.base import Columns, Reward
@@ -33,6 +34,8 @@ class Match:
     """No rule settles it: a judge decides, and `value` stands where there is none."""
     event: str | None = None
     """Counted in the metrics: a time-out, an answer that cannot be read."""
+    seconds: float | None = field(default=None, compare=False)
+    """Time that the comparison took, where that was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +76,12 @@ class Verifier(Reward):
 
     def match_batch(self, answers: Sequence[str], references: Sequence[str], columns: Sequence[Columns]) -> list[Match]:
         """`match` of many answers; override it where a batch is cheaper than its parts."""
-        return [
-            self.match(answer, reference, **row)
-            for answer, reference, row in zip(answers, references, columns, strict=True)
-        ]
+        matches = []
+        for answer, reference, row in zip(answers, references, columns, strict=True):
+            started = time.perf_counter()
+            match = self.match(answer, reference, **row)
+            matches.append(replace(match, seconds=time.perf_counter() - started))
+        return matches
 
     def score(self, completion: str, answer: str, **columns: Any) -> Score | None:
         return self.score_batch([completion], [answer], [columns])[0]
@@ -101,7 +106,7 @@ class Verifier(Reward):
         requests: list[JudgeRequest] = []
         for index, text, match in zip(found, texts, matches, strict=True):
             correct = match.value >= 1.0 if match.correct is None else match.correct
-            scores[index] = Score(match.value, correct=correct, parts=match.parts, detail=match.detail)
+            scores[index] = Score(match.value, correct, match.parts, match.detail, match.seconds)
             if match.event:
                 self.count(match.event)
             if match.is_open and self._judge is not None:

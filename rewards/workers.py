@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -49,6 +49,8 @@ class WorkerResult:
     """What the target returned, if `outcome` is OK."""
     detail: str = ""
     """What went wrong, otherwise."""
+    seconds: float | None = None
+    """From the request to the reply."""
 
 
 @dataclass(slots=True)
@@ -97,7 +99,8 @@ class KillablePool:
             for request in requests:
                 if worker is None:
                     worker = self._spawn()
-                result = self._run_one(worker, request)
+                started = time.monotonic()
+                result = replace(self._run_one(worker, request), seconds=time.monotonic() - started)
                 if result.outcome in (WorkerOutcome.TIMEOUT, WorkerOutcome.CRASH):
                     self._kill(worker)
                     worker = None

@@ -18,7 +18,7 @@ from rlcs.curricula.base import Curriculum, Observation
 from rlcs.errors import RLCSError
 from rlcs.leftovers import LeftoverGroups
 from rlcs.rollout.fleet import RolloutFleet
-from rlcs.scoring import ScoringFleet, merge_metrics
+from rlcs.scoring import ScoringFleet, latency_metrics, merge_metrics
 from rlcs.stopwatch import Stopwatch
 from rlcs.types import Group, Prompt
 
@@ -88,7 +88,8 @@ class Rounds:
                 wanted = curriculum.redraw(batch_size, useful)
             if not wanted:
                 break
-        return Round(groups, merge_metrics(self._scoring_metrics), self._watch.seconds)
+        scoring = merge_metrics(self._scoring_metrics) | latency_metrics(groups)
+        return Round(groups, scoring, self._watch.seconds)
 
     def _respond(self, rows: Rows, budget: int) -> list[Group]:
         """Scored groups of the drawn rows: `num_generations` responses each, or adaptively `budget` in all."""

@@ -48,6 +48,13 @@ def rollouts_table(step: int, groups: Sequence[Group], kept: AbstractSet[int], t
         "parts": pa.array([json.dumps(score.parts) if score else None for score in scores], pa.string()),
         "detail": pa.array([score.detail if score else None for score in scores], pa.string()),
         "kept": pa.array([index in kept for index, _, _, _ in rows], pa.bool_()),
+        "reward_seconds": pa.array(
+            [
+                json.dumps({name: float(f"{spent:.3g}") for name, spent in response.reward_seconds.items()})
+                for _, _, _, response in rows
+            ],
+            pa.string(),
+        ),
         "token_ids": pa.array([None if r is None else r.token_ids for r in detailed], pa.list_(pa.int32())),
         "logprobs": pa.array([None if r is None else r.logprobs for r in detailed], pa.list_(pa.float32())),
         "images": pa.array(

@@ -132,6 +132,8 @@ class Score:
     """Named components of the value."""
     detail: str = ""
     """Why, for a person."""
+    seconds: float | None = field(default=None, compare=False)
+    """Wall-clock time that the verifier spent on it, where that was measured."""
 
 
 @dataclass(slots=True)
@@ -151,6 +153,8 @@ class Response:
     """Number of weight updates that the sampling policy had seen."""
     reward: Score | None = None
     """Set by scoring."""
+    reward_seconds: dict[str, float] = field(default_factory=dict)
+    """Time that each reward spent on it, set by scoring; its share of a batch where samples are not timed."""
 
     @property
     def is_forced(self) -> bool:

@@ -2,6 +2,6 @@
 
 from rlcs.scoring.combine import combine
 from rlcs.scoring.fleet import ScoringFleet
-from rlcs.scoring.metrics import merge_metrics
+from rlcs.scoring.metrics import latency_metrics, merge_metrics
 
-__all__ = ["ScoringFleet", "combine", "merge_metrics"]
+__all__ = ["ScoringFleet", "combine", "latency_metrics", "merge_metrics"]

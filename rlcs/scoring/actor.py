@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlcs.errors import RewardError
 from rlcs.rewards.loading import LoadedReward, load_reward
+from rlcs.scoring.metrics import sample_seconds
 from rlcs.scoring.recipes import RewardSpec
 from rlcs.scoring.units import Unit, UnitResult
 
@@ -69,14 +71,16 @@ class ScoringActor:
         texts = [text for of_prompt in unit.texts for text in of_prompt]
         num_tokens = [tokens for of_prompt in unit.num_tokens for tokens in of_prompt]
         reward = self._rewards[unit.reward]
+        started = time.perf_counter()
         try:
             scores = reward.score_batch(prompts, texts, num_tokens)
         except RewardError as error:
             return UnitResult(error=str(error))
+        seconds = sample_seconds(scores, time.perf_counter() - started)
         counts = Counter(reward.take_counts())
         if self._judge is not None:
             counts.update(self._judge.take_counts())
-        return UnitResult(scores, dict(counts))
+        return UnitResult(scores, seconds, dict(counts))
 
     def close(self) -> None:
         """Release what the rewards and the judge hold."""

@@ -51,10 +51,11 @@ class ScoringFleet:
     def score(self, groups: list[Group]) -> dict[str, float]:
         """Fill `response.reward` of every response. Returns metrics under `scoring/`.
 
-        Metrics: `scoring/seconds`; where there are several rewards, the mean of each over the responses that it
-        applied to, `scoring/mean/NAME`, and how many these were, `scoring/samples/NAME`; and counts: `scoring/timeouts`,
-        `scoring/crashes`, `scoring/not_applicable` and whatever the rewards count, such as `scoring/format_no_box`.
-        `rlcs.scoring.merge_metrics` makes one of those of several calls.
+        Metrics: `scoring/seconds`; the mean of each reward over the responses that it applied to, `scoring/mean/NAME`,
+        how many these were, `scoring/samples/NAME`, and how many it failed on, `scoring/timeouts/NAME` and
+        `scoring/errors/NAME`; and counts: `scoring/timeouts`, `scoring/crashes`, `scoring/not_applicable` and whatever
+        the rewards count, such as `scoring/format_no_box`. `rlcs.scoring.merge_metrics` makes one of those of several
+        calls.
 
         Raises:
             RewardError: a reward raised or returned something that is no list of scores.
@@ -64,7 +65,9 @@ class ScoringFleet:
             raise RewardError("the scoring fleet is closed")
         started = time.perf_counter()
         self._counts = Counter({"timeouts": 0, "crashes": 0, "not_applicable": 0})
-        scores = self._score_all(groups)
+        for name in self._name_of.values():
+            self._counts.update({f"timeouts/{name}": 0, f"errors/{name}": 0})
+        scores, seconds = self._score_all(groups)
         values: dict[str, list[float]] = defaultdict(list)
         position = 0
         for group in groups:
@@ -76,10 +79,12 @@ class ScoringFleet:
                     if score is not None:
                         values[name].append(score.value)
                 response.reward = self._combine(recipe, names, of_response)
+                response.reward_seconds = {
+                    name: seconds[index][position] for name, index in zip(names, recipe.rewards, strict=True)
+                }
                 position += 1
         metrics = {f"scoring/{event}": float(times) for event, times in self._counts.items()}
-        if len(self._name_of) > 1:
-            metrics.update(reward_means(values))
+        metrics.update(reward_means(values))
         metrics["scoring/seconds"] = time.perf_counter() - started
         return metrics
 
@@ -108,15 +113,17 @@ class ScoringFleet:
         """Names for parts and metrics; a second `f` of a recipe becomes `f#2`."""
         return _distinct(self._name_of[index] for index in recipe.rewards)
 
-    def _score_all(self, groups: list[Group]) -> list[dict[int, Score | None]]:
-        """[rewards] the scores of each by the position of the response among all of them."""
+    def _score_all(self, groups: list[Group]) -> tuple[list[dict[int, Score | None]], list[dict[int, float]]]:
+        """[rewards] the scores of each, and [rewards] the seconds they took, by the position of the response among all."""
         import ray
 
         scores: list[dict[int, Score | None]] = [{} for _ in self._recipes.specs]
+        seconds: list[dict[int, float]] = [{} for _ in self._recipes.specs]
 
-        def deliver(unit: Unit, of_unit: Sequence[Score | None]) -> None:
+        def deliver(unit: Unit, of_unit: Sequence[Score | None], times: Sequence[float]) -> None:
             positions = [position for of_prompt in unit.positions for position in of_prompt]
             scores[unit.reward].update(zip(positions, of_unit, strict=True))
+            seconds[unit.reward].update(zip(positions, times, strict=True))
 
         try:
             for pool in self._pools:
@@ -133,7 +140,7 @@ class ScoringFleet:
         finally:
             for pool in self._pools:
                 pool.drop()
-        return scores
+        return scores, seconds
 
     def _groups_for(self, reward: int, groups: list[Group]) -> list[tuple[int, Group]]:
         """The groups that a reward scores, each with the position of its first response."""

@@ -20,6 +20,7 @@ from typing import Any
 from rlcs.config import RewardConfig
 from rlcs.errors import EngineError, RewardError
 from rlcs.scoring.actor import Loaded, ScoringActor
+from rlcs.scoring.metrics import failures_of
 from rlcs.scoring.recipes import RewardSpec
 from rlcs.scoring.units import Unit, UnitResult, take_apart
 from rlcs.types import Score
@@ -31,8 +32,8 @@ _LOAD_TIMEOUT_S = 300.0
 _GRACE_S = 5.0
 """Added to a unit's deadline, for the way to the actor and back on a busy machine."""
 
-Deliver = Callable[[Unit, Sequence[Score | None]], None]
-"""Takes the scores of a unit."""
+Deliver = Callable[[Unit, Sequence[Score | None], Sequence[float]], None]
+"""Takes the scores of a unit, and the seconds that each took."""
 
 
 @dataclass(slots=True)
@@ -42,6 +43,7 @@ class _Member:
     actor: Any
     unit: Unit | None = None
     call: Any = None
+    begun: float = 0.0
     deadline: float = 0.0
 
 
@@ -100,7 +102,8 @@ class ActorPool:
         for member in self._members:
             if member.unit is None and self._todo:
                 unit = member.unit = self._todo.popleft()
-                member.deadline = time.monotonic() + self._limit_s(unit) + _GRACE_S
+                member.begun = time.monotonic()
+                member.deadline = member.begun + self._limit_s(unit) + _GRACE_S
                 member.call = member.actor.score.remote(unit)
 
     def collect(self, done: Collection[Any], deliver: Deliver, counts: Counter[str]) -> None:
@@ -147,8 +150,9 @@ class ActorPool:
         if result.error is not None:
             raise RewardError(result.error)
         counts.update(result.counts)
+        counts.update(failures_of(self.loaded[unit.reward].name, result.counts))
         member.unit = member.call = None
-        deliver(unit, result.scores)
+        deliver(unit, result.scores, result.seconds)
 
     def _give_up(
         self, member: _Member, unit: Unit, event: str, reason: str, deliver: Deliver, counts: Counter[str]
@@ -159,7 +163,7 @@ class ActorPool:
         member.unit = member.call = None
         name = self.loaded[unit.reward].name
         if self.specs[unit.reward].is_model:
-            counts[event] += 1
+            counts.update({event: 1, **failures_of(name, {event: 1})})
             if unit.attempts:
                 raise EngineError(f"the reward model ({self._config.model.path}) failed twice: {reason}")
             unit.attempts += 1
@@ -167,8 +171,8 @@ class ActorPool:
             self._todo.appendleft(unit)
         elif unit.num_samples == 1:
             logger.warning("reward %s: %s on prompt %s: scored 0", name, reason, unit.prompts[0].id)
-            counts[event] += 1
-            deliver(unit, [Score(0.0, correct=False, detail=reason)])
+            counts.update({event: 1, **failures_of(name, {event: 1})})
+            deliver(unit, [Score(0.0, correct=False, detail=reason)], [time.monotonic() - member.begun])
         else:
             self._todo.extendleft(take_apart(unit))
         ray.kill(member.actor)

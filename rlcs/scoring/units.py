@@ -38,6 +38,8 @@ class UnitResult:
     """What an actor returns; `error` is the message of a RewardError, since Ray would wrap the exception itself."""
 
     scores: list[Score | None] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    """Time of each sample: measured where the reward does so, else its share of the rest."""
     counts: dict[str, int] = field(default_factory=dict)
     error: str | None = None
 
