@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlcs.config import CurriculumConfig
+from rlcs.curricula.coverage import Coverage
 from rlcs.curricula.domain_progress import DomainProgress, LabelLevels
 from rlcs.curricula.selection import select_balanced
 from rlcs.errors import CheckpointError, ConfigError, DataError
@@ -135,6 +136,7 @@ class Curriculum(ABC):
         self.config = config
         self.rng = np.random.default_rng(seed)
         self.domain_mix = domain_mix(table, config)  # [D], sums to 1; by learning progress it changes
+        self.coverage = Coverage(len(table))
         self._progress: DomainProgress | None = None
         if config.domain_balance == "learning_progress":
             labels = table.tiers.astype(np.int64) % (NUM_TIERS + 1)  # UNGRADED is the last
@@ -158,13 +160,17 @@ class Curriculum(ABC):
         """
 
     def notice(self, observation: Observation) -> None:
-        """Check the rows and, with `domain_balance: learning_progress`, bring `self.domain_mix` up to date.
+        """Check the rows, count them in `self.coverage` and, with `domain_balance: learning_progress`, bring
+        `self.domain_mix` up to date.
 
         Raises ValueError if a row is not in the table.
         """
         rows = observation.rows
         check_rows(rows, len(self.table))
-        if self._progress is None or len(rows) == 0:
+        if len(rows) == 0:
+            return
+        self.coverage.observe(rows, observation.pass_rates)
+        if self._progress is None:
             return
         labels = self.table.tiers[rows].astype(np.int64) % (NUM_TIERS + 1)
         flat, shape = self.table.domains[rows].astype(np.int64) * (NUM_TIERS + 1) + labels, (-1, NUM_TIERS + 1)
@@ -239,6 +245,7 @@ class Curriculum(ABC):
             "num_rows": len(self.table),
             "domain_names": json.dumps(self.table.domain_names),
             "rng": json.dumps(self.rng.bit_generator.state),
+            **self.coverage.state_dict(),
         }
         if self._progress is not None:
             state |= self._progress.state_dict() | self._levels.state_dict()
@@ -256,6 +263,7 @@ class Curriculum(ABC):
                 f"has {len(self.table)} of {json.dumps(self.table.domain_names)}: resume with the run's own data"
             )
         self.rng.bit_generator.state = json.loads(state["rng"])
+        self.coverage.load_state_dict(state)
         if self._progress is not None:
             self._progress.load_state_dict(state)
             self._levels.load_state_dict(state)

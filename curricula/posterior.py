@@ -83,6 +83,10 @@ class Estimator(ABC):
     def label_pass_rates(self) -> Floats:
         """[D, L] expected pass rate of a prompt of each domain and label that was not rolled out yet."""
 
+    def abilities(self) -> tuple[Floats, Floats] | None:
+        """[D] mean and [D] variance of the belief about the ability in each domain, in logits; None without such."""
+        return None
+
     @property
     def cells_per_domain(self) -> int:
         """Cells of a domain."""
@@ -195,6 +199,10 @@ class ItemResponse(Estimator):
         domains = self._table.domains[rows]
         mean, variance = self._difficulty(rows)
         return self.ability[domains] - mean, self.ability_variance[domains] + variance
+
+    def abilities(self) -> tuple[Floats, Floats]:
+        """See `Estimator.abilities`."""
+        return self.ability, self.ability_variance
 
     def label_pass_rates(self) -> Floats:
         """See `Estimator.label_pass_rates`."""

@@ -32,7 +32,7 @@ from rlcs.curricula.quadrature import Floats, expect, sigmoid
 from rlcs.curricula.recalibration import Recalibration
 from rlcs.curricula.state import PromptState
 from rlcs.curricula.sweep import Sweep
-from rlcs.curricula.tally import LABELS, count, rate_metrics, share_metrics
+from rlcs.curricula.tally import LABELS, ability_metrics, count, rate_metrics, share_metrics
 
 ESTIMATORS: dict[str, type[Estimator]] = {"item_response": ItemResponse, "beta": DiscountedBeta}
 
@@ -216,9 +216,9 @@ class Posterior(Curriculum):
         self._last_expansion = n / batch_size
         return n
 
-    def predicted_useful(self, n: int) -> float:
-        """Expected share of groups of a draw of n whose responses are not all alike."""
-        return float(self.expected_shares(n).ravel() @ self._useful_by_cell())
+    def predicted_useful(self, n: int, weights: Floats | None = None) -> float:
+        """Expected share of groups of a draw of n whose responses are not all alike; `weights` as in `draw_shares`."""
+        return float(self.expected_shares(n, weights).ravel() @ self._useful_by_cell())
 
     def _useful_by_cell(self) -> Floats:
         """[K] chance that a group of a member of each cell is useful, as far as such expectations proved right."""
@@ -291,24 +291,31 @@ class Posterior(Curriculum):
 
     def _is_retired(self, cell: int) -> bool:
         """Whether more than 99 in 100 draws of a cell's members are re-checks by the exploring share."""
-        domain = cell // self.estimator.cells_per_domain
+        return bool(self._retired(self.cell_weights).ravel()[cell])
+
+    def _retired(self, weights: Floats) -> NDArray[np.bool_]:
+        """[D, cells] the same of all cells; of empty ones, False. `weights`: `cell_weights`."""
         sizes = self._passes.sizes.reshape(self.table.num_domains, -1)
-        explored = self.config.exploration * sizes.ravel()[cell] / sizes[domain].sum()
-        return bool((1 - self.config.exploration) * self.cell_weights.ravel()[cell] < 0.01 * explored)
+        explored = self.config.exploration * sizes / np.maximum(sizes.sum(axis=1, keepdims=True), 1)
+        return np.asarray((1 - self.config.exploration) * weights < 0.01 * explored)
 
     def metrics(self) -> dict[str, float]:
         """Quality of the predictions, shares drawn, and pass rates of prompts that were not rolled out yet."""
+        weights = self.cell_weights
+        sizes = self._passes.sizes.reshape(weights.shape)
         metrics = {
             "curriculum/expansion": self._last_expansion,
-            "curriculum/predicted_useful": self.predicted_useful(self._usual),
+            "curriculum/predicted_useful": self.predicted_useful(self._usual, weights),
             "curriculum/rolled_out": self._rolled_out / len(self.table),
+            "curriculum/prompts/retired": float(sizes[self._retired(weights)].sum()),
         }
         metrics |= self._calibration.metrics()
         metrics["curriculum/calibration_gap"] = self._gap
         if self._expansion.not_valid is not None:
             metrics["curriculum/not_valid"] = self._expansion.not_valid
         rates = np.where(self._present, self.estimator.label_pass_rates(), np.nan)
-        return metrics | share_metrics(self.table, self._drawn) | rate_metrics(self.table, rates)
+        abilities = ability_metrics(self.table, self.estimator.abilities())
+        return metrics | abilities | share_metrics(self.table, self._drawn) | rate_metrics(self.table, rates)
 
     def state_dict(self) -> dict[str, Any]:
         """See `Curriculum.state_dict`."""

@@ -53,6 +53,21 @@ def rate_metrics(table: PromptTable, rates: NDArray[np.float64]) -> dict[str, fl
     }
 
 
+def ability_metrics(
+    table: PromptTable, abilities: tuple[NDArray[np.float64], NDArray[np.float64]] | None
+) -> dict[str, float]:
+    """`curriculum/ability/DOMAIN` and `curriculum/ability_sd/DOMAIN` of [D] means and [D] variances, in logits.
+
+    Nothing where there are none, or where domains are many.
+    """
+    if abilities is None or table.num_domains > _MANY_DOMAINS:
+        return {}
+    metrics: dict[str, float] = {}
+    for name, mean, variance in zip(table.domain_names, *abilities, strict=True):
+        metrics |= {f"curriculum/ability/{name}": float(mean), f"curriculum/ability_sd/{name}": float(variance**0.5)}
+    return metrics
+
+
 def label_name(label: int) -> str:
     """`tier_0` to `tier_4`, or `ungraded`."""
     return "ungraded" if label == NUM_TIERS else f"tier_{label}"

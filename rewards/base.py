@@ -68,9 +68,9 @@ class Reward(ABC):
         for completion, answer, row in zip(completions, answers, columns, strict=True):
             started = time.perf_counter()
             score = self.score(completion, answer, **row)
-            # What is no Score is named by whoever called.
-            is_untimed = isinstance(score, Score) and score.seconds is None
-            scores.append(replace(score, seconds=time.perf_counter() - started) if is_untimed else score)
+            if isinstance(score, Score) and score.seconds is None:  # whoever called names what is no Score
+                score = replace(score, seconds=time.perf_counter() - started)
+            scores.append(score)
         return scores
 
     def validate(self, answer: str, **columns: Any) -> str | None:

@@ -40,6 +40,15 @@ class LoggingConfig(Section):
         None, description="Address of the MLflow server; null: a database in the run's folder."
     )
     trackio: bool = Field(False, description="Log to trackio (the package must be installed).")
+    prometheus_port: int | None = Field(
+        None, ge=1, le=65535, description="Port at which Prometheus finds the run's numbers, /metrics; null: none."
+    )
+    prometheus_host: str = Field(
+        "127.0.0.1", description="Address on which that port listens; others than this let everybody there read it."
+    )
+    monitor_every_s: PositiveFloat = Field(
+        2.0, description="Seconds between two looks at the actors: their memory, queues and weights."
+    )
     rollouts_every: int = Field(1, ge=0, description="Write rollouts each so many iterations; 0: never.")
     token_groups: int = Field(
         32, ge=0, description="Groups an iteration whose rollouts are written with each token and its log-probability."

@@ -1,4 +1,4 @@
-"""Other people's tools behind one small interface: TensorBoard, Weights & Biases, MLflow, trackio.
+"""Other people's tools behind one small interface: TensorBoard, Weights & Biases, MLflow, trackio, Prometheus.
 
 Each is optional, and imported only where the configuration asks for it. One that cannot be started is told before the
 run begins; one that fails later is switched off with a warning, since the run's own folder has everything.
@@ -14,6 +14,7 @@ from typing import Any
 
 from rlcs.config import LoggingConfig
 from rlcs.errors import ConfigError
+from rlcs.vitals import Snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,12 @@ class MetricLogger:
 
     def log_rollouts(self, step: int, rows: Sequence[Sequence[Any]]) -> None:
         """Take a sample of an iteration's responses: rows of `TABLE_COLUMNS`."""
+
+    def log_actors(self, snapshot: Snapshot) -> None:
+        """Take how the actors and queues are; called from a thread of its own."""
+
+    def log_stage(self, stage: str, step: int) -> None:
+        """Take what the run does now, in iteration `step`."""
 
     def close(self) -> None:
         """Send what is buffered."""
@@ -53,12 +60,22 @@ class LoggerSet(MetricLogger):
             self._tools.append(MLflowLogger(config, run_dir, run_config))
         if config.trackio:
             self._tools.append(TrackioLogger(config, run_dir, run_config))
+        if config.prometheus_port is not None:
+            from rlcs.prometheus import PrometheusLogger
+
+            self._tools.append(PrometheusLogger(config, run_dir))
 
     def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         self._each("log_metrics", step, metrics)
 
     def log_rollouts(self, step: int, rows: Sequence[Sequence[Any]]) -> None:
         self._each("log_rollouts", step, rows)
+
+    def log_actors(self, snapshot: Snapshot) -> None:
+        self._each("log_actors", snapshot)
+
+    def log_stage(self, stage: str, step: int) -> None:
+        self._each("log_stage", stage, step)
 
     def close(self) -> None:
         self._each("close")

@@ -15,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 LONGEST_SIDE = 640
 """Pixels."""
+MOST_FRAMES = 8
+"""Frames of a video that are kept."""
 
 
 def pictures_of(group: Group) -> list[Image]:
@@ -22,9 +24,22 @@ def pictures_of(group: Group) -> list[Image]:
     return [*group.prompt.images, *(video.frames[0] for video in group.prompt.videos)]
 
 
+def frames_of(group: Group) -> list[list[tuple[Image, float]]]:
+    """Some frames of each video of a group's prompt, evenly spread, the first and the last among them, with seconds."""
+    videos = []
+    for video in group.prompt.videos:
+        last = len(video.frames) - 1
+        count = min(MOST_FRAMES, last + 1)
+        places = sorted({round(i * last / max(1, count - 1)) for i in range(count)})
+        videos.append([(video.frames[place], place / video.fps) for place in places])
+    return videos
+
+
 def save_pictures(folder: Path, groups: Sequence[Group]) -> None:
     """Write DIGEST.jpg for each picture of the groups that is not there yet; one that cannot be decoded is left out."""
-    for image in {image.digest: image for group in groups for image in pictures_of(group)}.values():
+    shown = [image for group in groups for image in pictures_of(group)]
+    shown += [frame for group in groups for frames in frames_of(group) for frame, _ in frames]
+    for image in {image.digest: image for image in shown}.values():
         path = folder / f"{image.digest}.jpg"
         if path.exists():
             continue

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-from rlcs.run_images import pictures_of
+from rlcs.run_images import frames_of, pictures_of
 from rlcs.types import Group, Prompt
 
 _MOST_TEXTS = 1_000_000
@@ -63,6 +63,18 @@ def rollouts_table(step: int, groups: Sequence[Group], kept: AbstractSet[int], t
                 for index, group, _, _ in rows
             ],
             pa.list_(pa.string()),
+        ),
+        "videos": pa.array(
+            [
+                [
+                    [{"frame": frame.digest, "seconds": seconds} for frame, seconds in frames]
+                    for frames in frames_of(group)
+                ]
+                if index < token_groups
+                else None
+                for index, group, _, _ in rows
+            ],
+            pa.list_(pa.list_(pa.struct({"frame": pa.string(), "seconds": pa.float64()}))),
         ),
         "loss_mask": pa.array([None if r is None else r.loss_mask for r in detailed], pa.list_(pa.bool_())),
     }

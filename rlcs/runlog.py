@@ -3,6 +3,7 @@
     config.yaml                    the resolved configuration
     starts.jsonl                   a line each start: versions, machine, command
     now.json                       what the run is doing at this moment
+    actors.json                    how its actors and queues are
     metrics.jsonl                  a line an iteration: {"schema": 2, "step": 1, "time": ..., "reward/mean": ...}
     evaluations.jsonl              a line for each evaluation, domain and tier
     rollouts/step-000001.parquet   every response of an iteration with its score
@@ -51,6 +52,7 @@ from rlcs.run_files import (
 from rlcs.run_images import save_pictures
 from rlcs.run_tables import draws_table, prompt_text, prompts_table, rollouts_table, shortened
 from rlcs.types import Group, Prompt
+from rlcs.vitals import Snapshot, snapshot_of
 
 __all__ = [
     "PROMPTS_FILE",
@@ -65,6 +67,7 @@ __all__ = [
     "open_parquet",
     "prompt_text",
     "prompts_table",
+    "read_actors",
     "read_draws",
     "read_evaluations",
     "read_lines",
@@ -130,6 +133,13 @@ class RunLog:
         """Say what the run is doing now, in iteration `step`."""
         now = {"schema": SCHEMA_VERSION, "stage": stage, "step": step, "time": time.time(), "pid": os.getpid()}
         replace_file(self._dir / "now.json", json.dumps(now).encode(), durable=False)
+        self._loggers.log_stage(stage, step)
+
+    def note_actors(self, snapshot: Snapshot) -> None:
+        """Write actors.json anew, and pass it on to other tools; may be called from another thread."""
+        data = json.dumps({"schema": SCHEMA_VERSION, **asdict(snapshot)}).encode()
+        replace_file(self._dir / "actors.json", data, durable=False)
+        self._loggers.log_actors(snapshot)
 
     def write_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append an iteration's metrics, with `system/...` of this machine, and pass them on to other tools."""
@@ -188,6 +198,15 @@ class RunLog:
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl. Raises CheckpointError if `run_dir` is no run."""
     return read_lines(_existing(run_dir, "metrics.jsonl"))
+
+
+def read_actors(run_dir: Path) -> Snapshot | None:
+    """How the actors of a run are, or were when it ended; None where that is not known or cannot be read."""
+    try:
+        value = json.loads((run_dir / "actors.json").read_text(encoding="utf-8"))
+        return snapshot_of(value) if value.get("schema", 1) <= SCHEMA_VERSION else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
 
 
 def read_evaluations(run_dir: Path) -> list[EvaluationRow]:

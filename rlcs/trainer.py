@@ -27,6 +27,7 @@ from rlcs.learner.limits import limit_lengths
 from rlcs.leftovers import LeftoverGroups
 from rlcs.look_ahead import LookAhead
 from rlcs.models import load_tokenizer
+from rlcs.monitor import Monitor
 from rlcs.progress import Display
 from rlcs.reservation import Reservation
 from rlcs.rollout.fleet import RolloutFleet
@@ -74,6 +75,7 @@ class Trainer:
         self._learner: LearnerGroup | None = None
         self._sync: WeightSync | None = None
         self._ahead: LookAhead[Round] | None = None
+        self._monitor: Monitor | None = None
 
     def start(self) -> None:
         """Start Ray and the three fleets, and bring them to the state of the checkpoint if there is one."""
@@ -124,6 +126,9 @@ class Trainer:
             note=self._note_stage,
         )
         self._ahead = LookAhead(rounds.make)
+        self._monitor = watch_fleets(
+            self._rollouts, self._scoring, self._learner, self._runlog, config.logging.monitor_every_s
+        )
 
     def run(self, stop: StopRequest) -> None:
         """Iterate until the end, or until `stop` is requested; the state is saved either way.
@@ -163,7 +168,7 @@ class Trainer:
                 rewards = np.concatenate([group.rewards for group in learned])
                 bound = config.rollout.max_staleness + config.curriculum.leftover_age
                 staleness = staleness_metrics(learned, version, bound)
-                curriculum_metrics = self._curriculum.metrics()
+                curriculum_metrics = {**self._curriculum.coverage.metrics(), **self._curriculum.metrics()}
             if self._may_look_ahead(current):
                 self._ahead.begin()
             with watch("learn"):
@@ -192,6 +197,7 @@ class Trainer:
             **{f"time/{stage}": seconds for stage, seconds in watch.seconds.items()},
             "progress/generated_tokens": float(self.progress.generated_tokens),
             "progress/seconds": self.progress.seconds,
+            **(self._monitor.metrics() if self._monitor is not None else {}),
         }
         self._runlog.write_metrics(self.progress.step, metrics)
         return metrics
@@ -254,6 +260,8 @@ class Trainer:
 
     def close(self) -> None:
         """End the actors and Ray."""
+        if self._monitor is not None:
+            self._monitor.close()
         if self._rollouts is not None:
             self._rollouts.close()
         if self._scoring is not None:
@@ -286,6 +294,20 @@ def start_learner(policy: str, config: Config, options: Sequence[dict[str, Any]]
         freeze=config.model.freeze,
         model=config.model,
     )
+
+
+def watch_fleets(
+    rollouts: RolloutFleet, scoring: ScoringFleet, learner: LearnerGroup, runlog: RunLog, every_s: float
+) -> Monitor:
+    """Begin to look at all actors and queues, and to write down how they are."""
+    monitor = Monitor(
+        lambda: [*rollouts.watched(), *scoring.watched(), *learner.watched()],
+        lambda: {"rollouts": rollouts.waiting(), "scoring": scoring.waiting()},
+        runlog.note_actors,
+        every_s,
+    )
+    monitor.start()
+    return monitor
 
 
 def rollout_metrics(groups: list[Group], learned: list[Group], seconds: float) -> dict[str, float]:

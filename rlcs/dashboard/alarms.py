@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlcs.config_logging import AlarmConfig
+from rlcs.dashboard.columns import Columns
 from rlcs.dashboard.responses import Sample, newest, parts_of
 from rlcs.dashboard.store import Run
 from rlcs.runlog import mean_over_prompts
@@ -72,11 +73,31 @@ def _numbers(run: Run, limits: AlarmConfig) -> Iterator[Alarm]:
     if len(norm) >= 5 and norm[-1] > limits.grad_norm_ratio * float(np.median(norm)):
         text = f"The gradient norm is {norm[-1]:.3g}, its median {float(np.median(norm)):.3g}."
         yield _alarm("The gradient jumped.", text, limits, "grad_norm_ratio")
-    failures = sum(columns.last(f"scoring/{name}", limits.window) or 0.0 for name in ("timeouts", "crashes"))
+    failing = list(_failing(columns, limits))
+    yield from failing
+    failures = (
+        0.0
+        if failing
+        else sum(columns.last(f"scoring/{name}", limits.window) or 0.0 for name in ("timeouts", "crashes"))
+    )
     responses = columns.last("rollout/responses", limits.window)
     if responses and failures / responses > limits.failure_share:
         text = f"{failures / responses:.1%} of the responses of the last {limits.window} iterations timed out or crashed it."
         yield _alarm("A reward fails.", text, limits, "failure_share")
+
+
+def _failing(columns: Columns, limits: AlarmConfig) -> Iterator[Alarm]:
+    """Verifiers that fail on too many of the responses that they are handed."""
+    for name in columns.below("scoring/timeouts"):
+        late, errors, scored = (
+            columns.last(f"scoring/{what}/{name}", limits.window) or 0.0 for what in ("timeouts", "errors", "samples")
+        )
+        if scored and (late + errors) / scored > limits.failure_share:
+            text = (
+                f"“{name}” timed out on {late / scored:.1%} and failed on {errors / scored:.1%} of its responses "
+                f"in the last {limits.window} iterations."
+            )
+            yield _alarm("A reward fails.", text, limits, "failure_share")
 
 
 def _held_out(run: Run, limits: AlarmConfig) -> Iterator[Alarm]:

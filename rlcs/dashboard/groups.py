@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from rlcs.dashboard.pictures import box_rows
 from rlcs.dashboard.responses import parts_of
 from rlcs.dashboard.store import Run
 
@@ -47,6 +48,8 @@ class Shown:
     thinking: list[Piece] = field(default_factory=list)
     rest: list[Piece] = field(default_factory=list)
     has_tokens: bool = False
+    boxes: list[tuple[str, str, float | None]] = field(default_factory=list)
+    """Reference box, answered box, and their overlap (`pictures.box_rows`)."""
 
 
 @dataclass(slots=True)
@@ -143,7 +146,9 @@ def group(run: Run, step: int, prompt_id: str, colour: str = "logprob") -> list[
     files = run.database.rollout_files(step, step)
     tokens = bool(files) and "logprobs" in run.database.has_columns(files[0])
     columns = _COLUMNS + (", token_ids, logprobs, loss_mask" if tokens else "")
-    columns += ", images" if files and "images" in run.database.has_columns(files[0]) else ""
+    columns += "".join(
+        f", {name}" for name in ("images", "videos") if files and name in run.database.has_columns(files[0])
+    )
     where = "step = ? AND prompt_id = ? ORDER BY reward DESC, sample"
     rows = run.database.rollouts(columns, where, [step, prompt_id], files)
     rewards = [row["reward"] for row in rows if row["reward"] is not None]
@@ -153,6 +158,8 @@ def group(run: Run, step: int, prompt_id: str, colour: str = "logprob") -> list[
     for row in rows:
         advantage = None if row["reward"] is None else (row["reward"] - mean) / (spread + 1e-6)
         response = Shown(row, advantage, parts_of(row["parts"]))
+        if row.get("images") or row.get("videos"):
+            response.boxes = box_rows(row["answer"] or "", row["response"])
         pieces = _token_pieces(run, row) if row.get("token_ids") is not None else None
         response.has_tokens = pieces is not None
         if pieces is None or colour == "none":

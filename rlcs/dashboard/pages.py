@@ -21,8 +21,9 @@ from rlcs.dashboard.responses import newest
 from rlcs.dashboard.store import Run
 from rlcs.dashboard.system import checkpoints, settings, starts, system_figures
 from rlcs.dashboard.tiles import run_tiles
+from rlcs.dashboard.verifiers import slowest, verifier_rows
 from rlcs.errors import CheckpointError, RLCSError
-from rlcs.runlog import read_prompt_text
+from rlcs.runlog import read_actors, read_prompt_text
 
 PAGES = (
     ("overview", "Overview"),
@@ -171,8 +172,7 @@ def rollouts_page(run: Run, query: Mapping[str, str]) -> Values:
         responses = group(run, step, chosen, colour)
     values |= {"groups": groups, "group_id": chosen, "responses": responses}
     if responses:
-        best = responses[0].row
-        values["pictures"] = pictures(run, best.get("images"), best["answer"] or "", best["response"])
+        values["pictures"] = pictures(run, responses[0].row)
         values["other_steps"] = steps_of(run, chosen)
         values["open_thinking"] = max(len(shown.row["response"]) for shown in responses) < 600
         other = whole(query.get("with"), -1, -1, 10**9)
@@ -198,6 +198,9 @@ def rewards_page(run: Run, query: Mapping[str, str]) -> Values:
             reasons[row["domain"], (row["detail"] or "no reason given")[:200]] += 1
     return {
         "figures": reward_figures(run, sample),
+        "verifiers": verifier_rows(run, limits.window),
+        "slowest": slowest(sample),
+        "window": limits.window,
         "alarms": find_alarms(run, sample),
         "sample": sample,
         "reasons": reasons.most_common(16),
@@ -214,9 +217,7 @@ def system_page(run: Run, query: Mapping[str, str]) -> Values:
         "starts": starts(run),
         "settings": settings(run),
         "summary": run.summary,
-        "restarts": {
-            name: run.columns.last(name) for name in run.columns.names if "restart" in name or "queue" in name
-        },
+        "actors": read_actors(run.path),
         "responses_in_newest": len(newest_row),
     }
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rlcs.dashboard.store import Run
 
@@ -27,6 +28,8 @@ class Box:
     y: float
     width: float
     height: float
+    text: str = ""
+    """The coordinates as they were written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,23 +40,64 @@ class Picture:
     """Address, or the data itself."""
     reference: list[Box]
     predicted: list[Box]
+    caption: str = ""
+    """Where it comes from, if it is a frame of a video."""
 
 
-def pictures(
-    run: Run, digests: Sequence[str] | None, answer: str, response: str, *, inline: bool = False
-) -> list[Picture]:
-    """The pictures of a prompt; `inline`: the files themselves, for a report."""
-    reference = boxes(answer)
-    predicted = boxes(response.rpartition("</think>")[2]) if reference else []
+def pictures(run: Run, row: Mapping[str, Any], *, inline: bool = False, most: int = 64) -> list[Picture]:
+    """At most so many pictures of the prompt of a response (a row of `groups`), then the frames of its videos.
+
+    `inline`: the files themselves, for a report.
+    """
+    reference = boxes(row["answer"] or "")
+    predicted = answered_boxes(row["response"]) if reference else []
+    videos = row.get("videos") or []
+    digests = list(row.get("images") or [])
+    shown = [(digest, "") for digest in digests[: len(digests) - len(videos)]] if videos else [(d, "") for d in digests]
+    for number, frames in enumerate(videos, 1):
+        which = f"Video {number}" if len(videos) > 1 else "Video"
+        shown += [(frame["frame"], f"{which}, {frame['seconds']:.3g} s") for frame in frames]
     found = []
-    for digest in digests or []:
+    for digest, caption in shown[:most]:
         path = picture_path(run, digest)
         if path is not None:
             source = f"/runs/{run.name}/images/{digest}.jpg"
             if inline:
                 source = "data:image/jpeg;base64," + base64.b64encode(path.read_bytes()).decode()
-            found.append(Picture(source, reference, predicted))
+            found.append(Picture(source, reference, predicted, caption))
     return found
+
+
+def answered_boxes(response: str) -> list[Box]:
+    """The boxes of a response's answer; what stands in its thinking does not count."""
+    return boxes(response.rpartition("</think>")[2])
+
+
+def overlap(one: Box, other: Box) -> float:
+    """Intersection over union."""
+    width = min(one.x + one.width, other.x + other.width) - max(one.x, other.x)
+    height = min(one.y + one.height, other.y + other.height) - max(one.y, other.y)
+    shared = max(0.0, width) * max(0.0, height)
+    union = one.width * one.height + other.width * other.height - shared
+    return shared / union if union > 0 else 0.0
+
+
+def box_rows(answer: str, response: str) -> list[tuple[str, str, float | None]]:
+    """Each reference box, the answered box beside it that overlaps most, and by how much; then answered boxes left over.
+
+    Empty texts stand for what is missing. No rows where the reference has no box.
+    """
+    reference, predicted = boxes(answer), answered_boxes(response)
+    rows: list[tuple[str, str, float | None]] = []
+    if not reference:
+        return rows
+    left = list(predicted)
+    for box in reference:
+        best = max(left, key=lambda other: overlap(box, other), default=None)
+        rows.append((box.text, "" if best is None else best.text, None if best is None else overlap(box, best)))
+        if best is not None:
+            left.remove(best)
+    return rows + [("", box.text, None) for box in left]
 
 
 def picture_path(run: Run, digest: str) -> Path | None:
@@ -69,5 +113,6 @@ def boxes(text: str) -> list[Box]:
         x1, y1, x2, y2 = (float(number) for number in match.groups())
         scale = 1000.0 if max(x1, y1, x2, y2) <= 1 else 1.0
         left, right, top, bottom = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)
-        found.append(Box(left * scale, top * scale, (right - left) * scale, (bottom - top) * scale))
+        box = Box(left * scale, top * scale, (right - left) * scale, (bottom - top) * scale, match[0])
+        found.append(box)
     return found

@@ -131,9 +131,7 @@ def examples(run: Run) -> list[tuple[GroupRow, list[Shown], list[Picture]]]:
         kept = responses if len(responses) <= _RESPONSES else [*responses[:half], *responses[-half:]]
         for shown in kept:
             shown.thinking, shown.rest = _cut(shown.thinking), _cut(shown.rest)
-        best = responses[0].row
-        row_pictures = pictures(run, best.get("images"), best["answer"] or "", best["response"], inline=True)
-        found.append((row, kept, row_pictures[:2]))
+        found.append((row, kept, pictures(run, responses[0].row, inline=True, most=4)))
     return found
 
 

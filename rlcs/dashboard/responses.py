@@ -66,11 +66,13 @@ def counts_at(run: Run, step: int) -> Sample:
 
 
 def _sample(run: Run, first: int, last: int) -> Sample:
+    files = run.database.rollout_files(first, last)
+    timed = bool(files) and "reward_seconds" in run.database.has_columns(files[-1])
     rows = run.database.rollouts(
-        _COLUMNS,
+        f"{_COLUMNS}, reward_seconds" if timed else _COLUMNS,
         "step BETWEEN ? AND ? ORDER BY step DESC LIMIT ?",
         [first, last, _MOST],
-        run.database.rollout_files(first, last),
+        files,
     )
     sample = Sample(first, last, rows)
     by_domain: dict[str, Counter[str]] = defaultdict(Counter)

@@ -9,12 +9,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from rlcs.dashboard.figures.figure import Figure, line
+from rlcs.dashboard.figures.figure import Figure, domain_colour, line
 from rlcs.dashboard.figures.overview import stage_times
 from rlcs.dashboard.store import Run
 from rlcs.dashboard.terminal import read_json
 from rlcs.runlog import LineReader
 
+_MOST_ACTORS = 28
+"""Lines in a plot."""
 _HIDDEN = ("key", "token", "password", "secret")
 
 
@@ -41,7 +43,31 @@ def system_figures(run: Run) -> list[Figure]:
             if name in run.columns:
                 figure.series.append(line(names.get(name, name), run.columns.series(name), colour))
         figures.append(figure)
-    return [*figures, stage_times(run)]
+    return [*figures, *_by_actor(run), stage_times(run)]
+
+
+def _by_actor(run: Run) -> list[Figure]:
+    """Memory and restarts of each actor, and the queues."""
+    plots = (
+        ("actor_memory", "Memory of each process", "GiB", "system/actor_memory_gib", ""),
+        ("restarts", "How often actors were replaced", "restarts", "system/restarts", ""),
+        (
+            "queues",
+            "Longest queues",
+            "waiting",
+            "system/queue",
+            "The longest seen in an iteration, looked at now and then.",
+        ),
+    )
+    figures = []
+    for figure_id, title, unit, prefix, note in plots:
+        figure = Figure(figure_id, title, "lines", note=note, y_label=unit, zero=True, smooth=False)
+        figure.empty = "Not recorded: an older version wrote this run, or no iteration has ended."
+        for index, name in enumerate(run.columns.below(prefix)[:_MOST_ACTORS]):
+            colour, dashed = domain_colour(index)
+            figure.series.append(line(name, run.columns.series(f"{prefix}/{name}"), colour, dashed=dashed))
+        figures.append(figure)
+    return figures
 
 
 def checkpoints(run: Run) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rlcs.config import LearnerConfig
 from rlcs.types import Batch
+from rlcs.vitals import Vitals, measure
 from rlcs.weights import to_arrays
 
 if TYPE_CHECKING:
@@ -120,6 +121,10 @@ class LearnerActor:
         """Send the policy's weights the way that `open_transfer` opened; returns their bytes, 0 but on the first rank."""
         weights = self._learner.live_weights()
         return self._sender.send(weights) if self._sender is not None else 0
+
+    def vitals(self) -> Vitals:
+        """How this process is."""
+        return measure()
 
     def save_policy(self, folder: Path) -> None:
         """See `Learner.save_policy`."""

@@ -21,6 +21,7 @@ from rlcs.config import LearnerConfig
 from rlcs.errors import EngineError, RLCSError
 from rlcs.learner.actor import LearnerActor
 from rlcs.types import Batch
+from rlcs.vitals import Watched
 
 TIMEOUT_S = 3600.0
 """Deadline of one call: an update with all its passes, or a checkpoint of a large policy."""
@@ -131,6 +132,10 @@ class LearnerGroup:
     def load_state(self, folder: Path) -> None:
         """See `Learner.load_state`; every rank reads."""
         self.wait(self.submit("load_state", folder), "loading the learner")
+
+    def watched(self) -> list[Watched]:
+        """The ranks, for `rlcs.monitor`."""
+        return [Watched(f"learner-{rank}", "learner", actor) for rank, actor in enumerate(self.actors)]
 
     def close(self) -> None:
         """End the ranks' processes."""

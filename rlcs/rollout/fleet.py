@@ -15,6 +15,7 @@ from rlcs.rollout.engine import Answer, Engine, engine_env
 from rlcs.rollout.work import LengthEstimator, SamplingSettings, WorkQueue
 from rlcs.types import Group, Prompt
 from rlcs.vision.pixels import PixelStore, SharedPixels
+from rlcs.vitals import Vitals, Watched, measure
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -64,6 +65,10 @@ class EngineActor:
     def adopt(self, version: int) -> None:
         """See `Engine.adopt`."""
         self._engine.adopt(version)
+
+    def vitals(self) -> Vitals:
+        """How this process is."""
+        return measure(self._engine.policy_version)
 
 
 class RolloutFleet:
@@ -190,6 +195,14 @@ class RolloutFleet:
         """Every engine forgets what it has cached; its weights are of `version`."""
         self._pixels.clear()
         get([engine.adopt.remote(version) for engine in self.engines], _SYNC_TIMEOUT_S, "syncing weights")
+
+    def watched(self) -> list[Watched]:
+        """The engines, for `rlcs.monitor`."""
+        return [Watched(f"engine-{index}", "rollouts", engine) for index, engine in enumerate(self.engines)]
+
+    def waiting(self) -> int:
+        """Requests that no engine has taken yet."""
+        return int(get(self._queue.waiting.remote(), 5, "asking the request queue"))
 
     def close(self) -> None:
         """End the engines' processes."""

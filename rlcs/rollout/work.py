@@ -43,6 +43,10 @@ class WorkQueue:
         self._remaining_tokens = float(sum(expected_tokens))
         self._num_engines = num_engines
 
+    def waiting(self) -> int:
+        """How many requests nobody has taken yet."""
+        return len(self._waiting)
+
     def take(self, most: int) -> list[int]:
         """Up to `most` requests, one at least if any waits; an empty list means that the queue is empty."""
         share = self._remaining_tokens / self._num_engines

@@ -14,6 +14,7 @@ from rlcs.rewards.loading import LoadedReward, load_reward
 from rlcs.scoring.metrics import sample_seconds
 from rlcs.scoring.recipes import RewardSpec
 from rlcs.scoring.units import Unit, UnitResult
+from rlcs.vitals import Vitals, measure
 
 if TYPE_CHECKING:
     from rlcs.rewards.judge import LLMJudge
@@ -81,6 +82,10 @@ class ScoringActor:
         if self._judge is not None:
             counts.update(self._judge.take_counts())
         return UnitResult(scores, seconds, dict(counts))
+
+    def vitals(self) -> Vitals:
+        """How this process is."""
+        return measure()
 
     def close(self) -> None:
         """Release what the rewards and the judge hold."""

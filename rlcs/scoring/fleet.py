@@ -19,6 +19,7 @@ from rlcs.scoring.pool import ActorPool
 from rlcs.scoring.recipes import Recipe, make_recipes
 from rlcs.scoring.units import Unit, make_units
 from rlcs.types import Group, Score
+from rlcs.vitals import Watched
 
 
 class ScoringFleet:
@@ -87,6 +88,15 @@ class ScoringFleet:
         metrics.update(reward_means(values))
         metrics["scoring/seconds"] = time.perf_counter() - started
         return metrics
+
+    def watched(self) -> list[Watched]:
+        """The actors, for `rlcs.monitor`; one that holds the reward model comes last."""
+        members = [member for pool in self._pools for member in pool.members]
+        return [Watched(f"scorer-{index}", "scoring", *member) for index, member in enumerate(members)]
+
+    def waiting(self) -> int:
+        """Responses that wait for a reward."""
+        return sum(pool.waiting for pool in self._pools)
 
     def close(self) -> None:
         """End the actors and the processes that they started."""

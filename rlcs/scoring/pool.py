@@ -41,6 +41,7 @@ class _Member:
     """An actor and what it is doing."""
 
     actor: Any
+    restarts: int = 0
     unit: Unit | None = None
     call: Any = None
     begun: float = 0.0
@@ -72,6 +73,16 @@ class ActorPool:
     def size(self) -> int:
         """Actors."""
         return len(self._members)
+
+    @property
+    def members(self) -> list[tuple[Any, int]]:
+        """Each actor, and how often it was replaced."""
+        return [(member.actor, member.restarts) for member in self._members]
+
+    @property
+    def waiting(self) -> int:
+        """Responses that no actor has taken yet."""
+        return sum(unit.num_samples for unit in list(self._todo))
 
     @property
     def is_busy(self) -> bool:
@@ -177,6 +188,7 @@ class ActorPool:
             self._todo.extendleft(take_apart(unit))
         ray.kill(member.actor)
         member.actor = self._start()
+        member.restarts += 1
         self._load(member)
 
     def _limit_s(self, unit: Unit) -> float:

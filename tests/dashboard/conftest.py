@@ -14,7 +14,9 @@ import pytest
 
 from rlcs.config_loading import dump_config, load_config
 from rlcs.runlog import EvaluationRow, RunLog
+from rlcs.scoring.metrics import latency_metrics
 from rlcs.types import FinishReason, Group, Image, Prompt, Response, Score
+from rlcs.vitals import ActorState, Snapshot
 
 HOSTILE = "</script><script>window.hacked=1</script><img src=x onerror=\"window.hacked=2\"><b id='bold'>&lt;x"
 DOMAINS = ("gcd", "sums")
@@ -46,7 +48,8 @@ def response(text: str, value: float, ids: list[int]) -> Response:
     mask = np.ones(len(tokens), dtype=bool)
     mask[:1] = False
     score = Score(value, correct=value == 1, parts={"math": value, "style": 1.0}, detail=f"why <i>{value}</i>")
-    return Response(tokens, logprobs, mask, text, FinishReason.STOP, 3, score)
+    spent = {"math": 0.002 + 0.001 * value, "style": 0.0001}
+    return Response(tokens, logprobs, mask, text, FinishReason.STOP, 3, score, spent)
 
 
 def write_steps(run_dir: Path, first: int, last: int) -> None:
@@ -81,9 +84,31 @@ def write_steps(run_dir: Path, first: int, last: int) -> None:
             "scoring/timeouts": 0.0,
             "learner/entropy": 1.0,
         }
+        metrics |= {f"curriculum/ability/{d}": 0.1 * step for d in DOMAINS} | {
+            f"curriculum/ability_sd/{d}": 0.2 for d in DOMAINS
+        }
+        metrics |= scoring_metrics(groups)
+        metrics |= {
+            "system/actor_memory_gib/engine-0": 1.5,
+            "system/restarts/engine-0": 1.0,
+            "system/queue/rollouts": 7.0,
+        }
         log.write_metrics(step, metrics)
         log.note_stage("generate", step + 1)
+    actors = [
+        ActorState("engine-0", "rollouts", "busy", 1, 4321, "ab12cd", 1.5, None, last),
+        ActorState(f"scorer-{HOSTILE}", "scoring", "dead"),
+    ]
+    log.note_actors(Snapshot(actors, {"rollouts": 7}))
     log.close()
+
+
+def scoring_metrics(groups: list[Group]) -> dict[str, float]:
+    metrics = latency_metrics(groups)
+    for name in ("math", "style"):
+        metrics |= {f"scoring/samples/{name}": 40.0, f"scoring/mean/{name}": 0.5}
+        metrics |= {f"scoring/timeouts/{name}": 0.0, f"scoring/errors/{name}": 0.0}
+    return metrics
 
 
 @pytest.fixture(scope="session")

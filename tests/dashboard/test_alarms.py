@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from rlcs.config_logging import AlarmConfig
 from rlcs.dashboard.alarms import find_alarms
 from rlcs.dashboard.columns import Columns, thin
+from rlcs.dashboard.figures.curriculum import coverage, set_aside
 from rlcs.dashboard.responses import answer_of, is_mixed, is_repetitive, newest
 from rlcs.dashboard.store import Run
 from rlcs.runlog import EvaluationRow
@@ -56,6 +57,27 @@ def test_entropy_gradient_and_failures(tmp_path: Path) -> None:
     assert titles(a_run(tmp_path, lines)) == ["The gradient jumped."]
     lines = [{"step": i, "scoring/timeouts": 2.0, "rollout/responses": 100.0} for i in range(1, 5)]
     assert titles(a_run(tmp_path, lines)) == ["A reward fails."]
+
+
+def test_the_verifier_that_fails_is_named(tmp_path: Path) -> None:
+    both = {"scoring/samples/math": 100.0, "scoring/samples/code": 10.0, "scoring/timeouts/math": 1.0}
+    lines = [{"step": i, **both, "scoring/timeouts/code": 1.0, "scoring/errors/code": 0.5} for i in range(1, 5)]
+    (alarm,) = find_alarms(a_run(tmp_path, lines))
+    assert alarm.text.startswith("“code” timed out on 10.0% and failed on 5.0% of its responses")
+
+
+def test_counts_of_the_curriculum_are_shown_as_recorded(tmp_path: Path) -> None:
+    counted = {"never": 50, "wrong": 10, "between": 20, "mastered": 15, "forgotten": 5, "retired": 8}
+    lines = [{"step": i, **{f"curriculum/prompts/{k}": v for k, v in counted.items()}} for i in (1, 2)]
+    run = a_run(tmp_path, lines)
+    assert {s.name: s.y[-1] for s in coverage(run).series} == {
+        "mastered": 15,
+        "between": 20,
+        "all wrong so far": 10,
+        "forgotten": 5,
+        "never drawn": 50,
+    }
+    assert {s.name: s.y[-1] for s in set_aside(run).series} == {"mastered": 15, "retired": 8, "forgotten": 5}
 
 
 def test_a_reward_that_rises_alone_is_told(tmp_path: Path) -> None:

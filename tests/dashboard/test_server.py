@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -12,14 +13,20 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import PIL.Image
 import pytest
 from starlette.testclient import TestClient
 
+from rlcs.config import LoggingConfig
 from rlcs.dashboard.guard import COOKIE, is_host, is_local, known_hosts
 from rlcs.dashboard.pages import PAGES
+from rlcs.dashboard.pictures import box_rows, boxes, overlap
 from rlcs.dashboard.server import create_app
+from rlcs.runlog import RunLog
+from rlcs.types import Group, Image, Prompt, Video
 
-from .conftest import HOSTILE, write_steps
+from .conftest import HOSTILE, response, write_steps
 
 MakeRun = Callable[..., Path]
 
@@ -107,6 +114,73 @@ def test_pictures_are_shown_with_boxes_and_nothing_else_is_served_as_one(make_ru
         assert '<rect class="reference" x="100.0" y="200.0" width="400.0" height="400.0"/>' in page
         for name in ("0" * 32, "..%2f..%2fconfig", "x"):
             assert site.get(f"/runs/first/images/{name}.jpg").status_code == 404
+
+
+def test_a_video_is_shown_as_frames_and_boxes_with_their_coordinates(make_run: MakeRun) -> None:
+    run = make_run()
+    text = "<think>[1, 1, 2, 2]</think><answer><|begin_of_box|>[[100, 200, 500, 400]]<|end_of_box|></answer>"
+    log = RunLog(run, LoggingConfig(tensorboard=False), {})
+    log.write_rollouts(13, [Group(film(20), np.asarray([1], np.int32), [response(text, 0.5, [1, 2])])], [0])
+    log.close()
+    with client(run.parent) as site:
+        page = site.get("/runs/first/rollouts?step=13").text
+        assert re.findall(r"<figcaption[^>]*>(.*?)</figcaption>", page) == [
+            f"Video, {place / 4:.3g} s" for place in (0, 3, 5, 8, 11, 14, 16, 19)
+        ]
+        sources = re.findall(r'<img src="([^"]+)"', page)
+        assert len(set(sources)) == 8
+        assert {site.get(source).headers["content-type"] for source in sources} == {"image/jpeg"}
+        assert "[100, 200, 500, 600]" in page and "[100, 200, 500, 400]" in page
+        assert '<td class="n">0.50</td>' in page  # the overlap: half of the reference
+
+
+def film(length: int) -> Prompt:
+    """A prompt that shows a video of so many frames, four a second."""
+    frames = []
+    for i in range(length):
+        data = io.BytesIO()
+        PIL.Image.new("RGB", (40, 30), (10 * i, 99, 200)).save(data, "PNG")
+        frames.append(Image.of(data.getvalue()))
+    messages = [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "When?"}]}]
+    return Prompt("f" * 16, messages, "[100, 200, 500, 600]", "gcd", 1, videos=(Video(tuple(frames), 4.0),))
+
+
+def test_boxes_are_paired_by_their_overlap() -> None:
+    rows = box_rows("[0, 0, 10, 10] [50, 50, 60, 60]", "</think>[50, 50, 60, 55] [0, 0, 10, 10] [90, 90, 95, 95]")
+    assert rows == [
+        ("[0, 0, 10, 10]", "[0, 0, 10, 10]", 1.0),
+        ("[50, 50, 60, 60]", "[50, 50, 60, 55]", 0.5),
+        ("", "[90, 90, 95, 95]", None),
+    ]
+    assert box_rows("[0, 0, 10, 10]", "[0, 0, 10, 10]</think>none") == [("[0, 0, 10, 10]", "", None)]
+    assert box_rows("7", "[0, 0, 10, 10]") == []
+    degenerate = boxes("[5, 5, 5, 5]")[0]
+    assert overlap(degenerate, degenerate) == 0.0
+
+
+def test_verifiers_are_timed_and_the_slowest_responses_named(make_run: MakeRun) -> None:
+    run = make_run()
+    with client(run.parent) as site:
+        page = site.get("/runs/first/rewards").text
+    shown = figures(page)
+    assert [series["name"] for series in shown["latency"]["series"]] == ["math", "style"]
+    assert shown["latency"]["series"][0]["y"][-1] == pytest.approx(3.0)
+    assert [series["y"][-1] for series in shown["failing"]["series"]] == [0.0, 0.0]
+    table = page.partition('aria-label="Slowest responses"')[2]
+    assert re.findall(r'<td class="n">(.*?) ms</td><td>(.*?)</td>', table)[0] == ("3", "math")
+    assert table.count(" ms</td>") == 12
+
+
+def test_actors_are_listed_and_a_damaged_list_of_them_is_passed_over(make_run: MakeRun) -> None:
+    run = make_run()
+    with client(run.parent) as site:
+        page = site.get("/runs/first/system").text
+        assert "waiting: rollouts" in page and "<td>engine-0</td><td>rollouts</td><td>busy</td>" in page
+        assert figures(page)["restarts"]["series"][0]["y"][-1] == 1
+        assert figures(page)["actor_memory"]["series"][0]["y"][-1] == 1.5
+        for damaged in ("{", "[1]", '{"actors": 3}', '{"actors": [{"name": "x"}, 7], "queues": []}'):
+            (run / "actors.json").write_text(damaged)
+            assert "its actors have not started" in site.get("/runs/first/system").text
 
 
 def test_rollouts_are_found_by_text_compared_and_coloured(make_run: MakeRun) -> None:

@@ -13,7 +13,7 @@ import pytest
 from rlcs.config import RewardConfig
 from rlcs.errors import RewardError
 from rlcs.response_format import render_response
-from rlcs.scoring import ScoringFleet
+from rlcs.scoring import ScoringFleet, latency_metrics
 from rlcs.types import FinishReason, Group, Prompt, Response
 
 _REWARDS = """
@@ -111,6 +111,9 @@ def test_a_sample_that_hangs_or_kills_costs_only_itself(rewards: Path) -> None:
     assert groups[0].rewards.tolist() == [1.0, 0.0, 1.0]
     assert groups[1].rewards.tolist() == [1.0, 0.0]
     assert metrics["scoring/timeouts"] == 1 and metrics["scoring/crashes"] == 1
+    assert metrics["scoring/timeouts/fragile"] == 1 and metrics["scoring/errors/fragile"] == 1
+    assert groups[0].responses[1].reward_seconds["fragile"] > 0.1
+    assert latency_metrics(groups)["scoring/latency_max_ms/fragile"] > 100
     hung, died = groups[0].responses[1].reward, groups[1].responses[1].reward
     assert hung is not None and "timed out" in hung.detail
     assert died is not None and "died" in died.detail

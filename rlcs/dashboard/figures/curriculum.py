@@ -18,6 +18,13 @@ from rlcs.types import NUM_TIERS, TIER_NAMES
 
 _COLUMNS = 110
 """Columns of the heat map, at most."""
+_STATES = (
+    ("mastered", "mastered", "d2"),
+    ("between", "between", "d0"),
+    ("wrong", "all wrong so far", "d3"),
+    ("forgotten", "forgotten", "d4"),
+)
+"""State, what it is called, colour; from bottom to top."""
 _NOT_YET = "not drawn yet"
 _NO_DRAWS = "No draws were recorded: no iteration has ended yet, or logging.rollouts_every is 0."
 # An observed pass rate as a tier, as the paper maps pass@k: equal fifths, 0 (very easy) for the highest.
@@ -33,8 +40,10 @@ def curriculum_figures(run: Run, moments: tuple[int, int] | None = None) -> list
         reliability(run),
         migration(run, *(moments or (first + (last - first) // 4, last))),
         coverage(run),
+        set_aside(run),
         domain_shares(run),
         ability(run),
+        abilities(run),
         waste(run),
     ]
 
@@ -213,6 +222,10 @@ def coverage(run: Run) -> Figure:
         wide=True,
         empty=_NO_DRAWS,
     )
+    if "curriculum/prompts/mastered" in run.columns:
+        for state, name, colour in (*_STATES, ("never", "never drawn", "muted")):
+            figure.series.append(line(name, run.columns.series(f"curriculum/prompts/{state}"), colour))
+        return figure
     first, last = span(run)
     if not last:
         return figure
@@ -247,12 +260,31 @@ def coverage(run: Run) -> Figure:
         change[row["state"]][row["col"]] += row["n"]
     counts = {state: np.cumsum(values) for state, values in change.items()}
     x = [float(min(last, first + (c + 1) * width - 1)) for c in range(columns)]
-    named = (("m", "mastered", "d2"), ("l", "between", "d0"), ("s", "all wrong so far", "d3"), ("f", "forgotten", "d4"))
-    figure.series = [Series(name, x, counts[state].tolist(), colour) for state, name, colour in named]
+    letters = {"mastered": "m", "between": "l", "wrong": "s", "forgotten": "f"}
+    figure.series = [Series(name, x, counts[letters[state]].tolist(), colour) for state, name, colour in _STATES]
     if run.database.with_prompts():
         (row,) = run.database.ask("SELECT count(*) AS n FROM prompts")
         never = row["n"] - sum(counts.values())
         figure.series.append(Series("never drawn", x, np.maximum(never, 0).tolist(), "muted"))
+    return figure
+
+
+def set_aside(run: Run) -> Figure:
+    """Lines of the prompts that teach no more: mastered, retired, forgotten."""
+    figure = Figure(
+        "set_aside",
+        "Prompts mastered, retired and forgotten",
+        "lines",
+        note="Retired: the curriculum draws them for re-checks only, as mastered or as too hard as yet.",
+        y_label="prompts",
+        zero=True,
+        smooth=False,
+        empty="Not recorded: an older version wrote this run.",
+    )
+    for state, colour in (("mastered", "d2"), ("retired", "main"), ("forgotten", "d4")):
+        name = f"curriculum/prompts/{state}"
+        if name in run.columns:
+            figure.series.append(line(state, run.columns.series(name), colour))
     return figure
 
 
@@ -290,6 +322,31 @@ def ability(run: Run) -> Figure:
         colour, dashed = domain_colour(index)
         series = Series(domain, x[kept].tolist(), mean[kept].tolist(), colour, dashed=dashed)
         series.low, series.high = table.min(axis=0)[kept].tolist(), table.max(axis=0)[kept].tolist()
+        figure.series.append(series)
+    return figure
+
+
+def abilities(run: Run) -> Figure:
+    """The policy's ability in each domain, with the band that the curriculum is 95 % sure of."""
+    figure = Figure(
+        "abilities",
+        "Ability in each domain, as the curriculum estimates it",
+        "lines",
+        note="On the scale of the item-response model: at ability = difficulty half of the responses are right.",
+        y_label="ability (logits)",
+        smooth=False,
+        empty="This curriculum estimates no abilities; posterior does.",
+    )
+    for index, domain in enumerate(run.domains):
+        x, mean = run.columns.series(f"curriculum/ability/{domain}")
+        _, deviation = run.columns.series(f"curriculum/ability_sd/{domain}")
+        if not len(x) or len(deviation) != len(x):
+            continue
+        kept = thin(x, mean, 400)
+        colour, dashed = domain_colour(index)
+        series = Series(domain, x[kept].tolist(), mean[kept].tolist(), colour, dashed=dashed)
+        series.low = (mean - 1.96 * deviation)[kept].tolist()
+        series.high = (mean + 1.96 * deviation)[kept].tolist()
         figure.series.append(series)
     return figure
 

@@ -24,8 +24,15 @@ def reward_figures(run: Run, sample: Sample) -> list[Figure]:
         _against_held_out(run),
         *_over_time(run),
         _failures(run),
+        _failing(run),
+        _latency(run),
         _seconds(run),
     ]
+
+
+def verifiers(run: Run) -> list[str]:
+    """Names of the rewards whose time was recorded."""
+    return run.columns.below("scoring/latency_p95_ms")
 
 
 def _distribution(run: Run, sample: Sample) -> Figure:
@@ -168,6 +175,42 @@ def _failures(run: Run) -> Figure:
         figure.series.append(
             line(name.replace("_", " "), run.columns.series(f"scoring/{name}"), domain_colour(index)[0])
         )
+    return figure
+
+
+def _failing(run: Run) -> Figure:
+    """Time-outs and errors by verifier, in all."""
+    figure = Figure(
+        "failing",
+        "Responses that a verifier failed on, by verifier",
+        "lines",
+        note="Time-outs and errors together; such responses are worth 0, whatever they say.",
+        y_label="responses an iteration",
+        zero=True,
+        empty="Not recorded: an older version wrote this run.",
+    )
+    for index, name in enumerate(verifiers(run)):
+        x, late = run.columns.series(f"scoring/timeouts/{name}")
+        _, errors = run.columns.series(f"scoring/errors/{name}")
+        if len(x) and len(x) == len(errors):
+            colour, dashed = domain_colour(index)
+            figure.series.append(line(name, (x, late + errors), colour, dashed=dashed))
+    return figure
+
+
+def _latency(run: Run) -> Figure:
+    """The 95th percentile of the time that each verifier spends on a response."""
+    figure = Figure(
+        "latency",
+        "Time of a response at each verifier, the 95th percentile",
+        "lines",
+        y_label="milliseconds",
+        log=True,
+        empty="Not recorded: an older version wrote this run.",
+    )
+    for index, name in enumerate(verifiers(run)):
+        colour, dashed = domain_colour(index)
+        figure.series.append(line(name, run.columns.series(f"scoring/latency_p95_ms/{name}"), colour, dashed=dashed))
     return figure
 
 
