@@ -79,6 +79,11 @@ class Estimator(ABC):
         """[D] chance of a reward by luck."""
         return np.zeros(self._table.num_domains)
 
+    @property
+    def volatility(self) -> Floats:
+        """[D] variance, in squared logits, that a prompt gains from one of its rollouts to the next; 0 if not learned."""
+        return np.zeros(self._table.num_domains)
+
     @abstractmethod
     def label_pass_rates(self) -> Floats:
         """[D, L] expected pass rate of a prompt of each domain and label that was not rolled out yet."""
@@ -170,6 +175,11 @@ class ItemResponse(Estimator):
     def floors(self) -> Floats:
         """[D] chance of a reward by luck, as configured or fitted."""
         return self.guess_rates
+
+    @property
+    def volatility(self) -> Floats:
+        """See `Estimator.volatility`."""
+        return self._change.mean
 
     def cells(self, rows: Rows) -> NDArray[np.int64]:
         """See `Estimator.cells`: by label if never rolled out, else by difficulty and uncertainty."""

@@ -29,7 +29,7 @@ from rlcs.curricula.expansion import Expansion
 from rlcs.curricula.passes import Passes
 from rlcs.curricula.posterior import Estimator, ItemResponse
 from rlcs.curricula.quadrature import Floats, expect, sigmoid
-from rlcs.curricula.recalibration import Recalibration
+from rlcs.curricula.recalibration import Kinds, Recalibration
 from rlcs.curricula.state import PromptState
 from rlcs.curricula.sweep import Sweep
 from rlcs.curricula.tally import LABELS, ability_metrics, count, rate_metrics, share_metrics
@@ -75,17 +75,18 @@ class Posterior(Curriculum):
 
     def _cell_worth(self, cells: NDArray[np.int64]) -> Floats:
         """[n] what members of `cells` teach, as far as expectations of that kind proved right."""
-        return self._worth_factors.correct(*self._place(cells), expect(self._worth, *self._logits(cells)))
+        logits = self._logits(cells)
+        return self._worth_factors.correct(self._kinds(cells, logits), expect(self._worth, *logits))
 
     def _logits(self, cells: NDArray[np.int64]) -> tuple[Floats, Floats]:
         """[n] mean and [n] variance of the belief about the logits of the members of `cells`."""
         means, variances = self.estimator.cell_logits()
         return means[cells], variances[cells]
 
-    def _place(self, cells: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """[n] domain and [n] label of the members of `cells`, -1 for those that were rolled out before."""
+    def _kinds(self, cells: NDArray[np.int64], logits: tuple[Floats, Floats]) -> Kinds:
+        """Of the members of `cells` [n], with the beliefs `logits` about them."""
         domains, within = np.divmod(cells.astype(np.int64), self.estimator.cells_per_domain)
-        return domains, np.where(within < LABELS, within, -1)
+        return Kinds(domains, np.where(within < LABELS, within, -1), logits[0] > 0)
 
     def _useful(
         self, logits: tuple[Floats, Floats], domains: NDArray[np.int64], sizes: NDArray[np.int64] | float
@@ -124,11 +125,14 @@ class Posterior(Curriculum):
     def intervals(self) -> Floats:
         """[D] iterations that prompts of a domain rest between rollouts.
 
-        The few prompts that teach where most are answered always alike would be drawn over and over, and learned by
-        heart: they rest the longer, the less groups keep of what is expected of them.
+        Prompts that are learned by heart, or swing between two ways to answer, say little about others when they are
+        drawn over and over, and those that are always right meanwhile are forgotten. So prompts rest the longer, the more
+        they change from one rollout to the next, as a share v / (1 + v) of `interval` for a variance v in squared
+        logits; and the less groups keep of what is expected of them, where few prompts teach at all.
         """
-        kept = np.minimum(self._useful_factors.domain_factors, 1.0)
-        return np.asarray(1 + (self.config.interval - 1) * (1 - kept))
+        volatility = self.estimator.volatility
+        lost = 1 - np.minimum(self._useful_factors.domain_factors, 1.0)
+        return np.asarray(1 + (self.config.interval - 1) * np.maximum(lost, volatility / (1 + volatility)))
 
     def _fill(self, n: float, weights: Floats, sizes: Floats, interval: float) -> Floats:
         """[cells] shares of n: of prompts seen before no more than one in `interval` an iteration, if others suffice."""
@@ -175,15 +179,16 @@ class Posterior(Curriculum):
     def _score_expectations(self, observation: Observation) -> None:
         """Compare what the groups were expected to teach with what they did."""
         cells, sizes = self._passes.cell_of[observation.rows].astype(np.int64), observation.counts
-        (domains, labels), logits = self._place(cells), self._logits(cells)
+        logits = self._logits(cells)
+        kinds = self._kinds(cells, logits)
         useful = (~observation.degenerate).astype(np.float64)
-        self._useful_factors.observe(domains, labels, self._useful(logits, domains, sizes), useful)
+        self._useful_factors.observe(kinds, self._useful(logits, kinds.domains, sizes), useful)
         if self.config.utility == "variance":
             rates, several = observation.pass_rates, sizes > 1
             # Without bias: of n responses, k right, p(1 - p) is k(n - k) / (n(n - 1)).
             observed = 4 * rates * (1 - rates) * sizes / np.maximum(sizes - 1, 1)
             expected = expect(self._worth, *logits)
-            self._worth_factors.observe(domains[several], labels[several], expected[several], observed[several])
+            self._worth_factors.observe(kinds[several], expected[several], observed[several])
 
     def predict(self, rows: NDArray[np.int64]) -> Floats:
         """See `Curriculum.predict`."""
@@ -223,10 +228,10 @@ class Posterior(Curriculum):
     def _useful_by_cell(self) -> Floats:
         """[K] chance that a group of a member of each cell is useful, as far as such expectations proved right."""
         live = np.flatnonzero(self._passes.sizes)
-        domains, labels = self._place(live)
+        logits = self._logits(live)
+        kinds = self._kinds(live, logits)
         useful = np.zeros(len(self._passes.sizes))
-        expected = self._useful(self._logits(live), domains, self._group_size)
-        useful[live] = self._useful_factors.correct(domains, labels, expected)
+        useful[live] = self._useful_factors.correct(kinds, self._useful(logits, kinds.domains, self._group_size))
         return useful
 
     def expected_shares(self, n: int, weights: Floats | None = None) -> Floats:

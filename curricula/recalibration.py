@@ -5,7 +5,8 @@ of a domain's prompts are always right and half always wrong: a prompt not rolle
 as anyone knows, but hardly ever a group that is not all alike. In a small policy trained on three tasks 46 % of groups
 were expected to be useful and 11 % were; a prompt with some right and some wrong responses kept its promise, those not
 seen yet did not. So expectations are compared with outcomes by *bucket*: the label of prompts that were not rolled out
-yet, and how much is expected of the others, each by domain.
+yet; of the others how much is expected, and whether they are more likely right or wrong (what is always right turns out
+less sure than what is always wrong); each by domain.
 
     factor[d, b] = (observed + k domain[d]) / (expected + k),    domain[d] = (observed_d + k all) / (expected_d + k)
 
@@ -14,6 +15,7 @@ with sums over the last groups of the bucket, the domain, and all domains. Witho
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,11 +27,25 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _EDGES = np.asarray([0.1, 0.25, 0.45, 0.65, 0.85])
-NUM_BUCKETS = LABELS + len(_EDGES) + 1
+NUM_BUCKETS = LABELS + 2 * (len(_EDGES) + 1)
 _WEIGHT = 4.0
 """k: the expected sum at which a bucket's own groups weigh as much as its domain's."""
 _MEMORY = 200.0
 """Groups of a bucket after which older ones are forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kinds:
+    """What kind of prompts [n] expectations are about."""
+
+    domains: Ints
+    labels: Ints
+    """Of a prompt that was not rolled out before; -1 for others."""
+    is_likely: NDArray[np.bool_]
+    """Whether a right response is likelier than a wrong one, luck aside."""
+
+    def __getitem__(self, chosen: NDArray[np.bool_]) -> Kinds:
+        return Kinds(self.domains[chosen], self.labels[chosen], self.is_likely[chosen])
 
 
 class Recalibration:
@@ -40,24 +56,21 @@ class Recalibration:
         self._observed = np.zeros((num_domains, NUM_BUCKETS))
         self._expected = np.zeros((num_domains, NUM_BUCKETS))
 
-    def observe(self, domains: Ints, labels: Ints, expected: Floats, observed: Floats) -> None:
-        """Take in groups [n]: what was expected of each, at most 1, and what it turned out to be.
-
-        `labels` [n]: the label of a prompt that was not rolled out before, or -1.
-        """
-        flat = domains * NUM_BUCKETS + self._bucket(labels, expected)
+    def observe(self, kinds: Kinds, expected: Floats, observed: Floats) -> None:
+        """Take in groups [n]: what was expected of each, at most 1, and what it turned out to be."""
+        flat = kinds.domains * NUM_BUCKETS + self._bucket(kinds, expected)
         size, shape = self._observed.size, self._observed.shape
         keep = (1 - 1 / _MEMORY) ** np.bincount(flat, minlength=size).reshape(shape)
         self._observed = keep * self._observed + np.bincount(flat, observed, minlength=size).reshape(shape)
         self._expected = keep * self._expected + np.bincount(flat, expected, minlength=size).reshape(shape)
 
-    def correct(self, domains: Ints, labels: Ints, expected: Floats) -> Floats:
-        """[n] expectations as they turned out to be meant, at most 1; arguments as of `observe`."""
-        return np.minimum(expected * self.factors[domains, self._bucket(labels, expected)], 1.0)
+    def correct(self, kinds: Kinds, expected: Floats) -> Floats:
+        """[n] expectations as they turned out to be meant, at most 1."""
+        return np.minimum(expected * self.factors[kinds.domains, self._bucket(kinds, expected)], 1.0)
 
     @property
     def factors(self) -> Floats:
-        """[D, buckets] by what an expectation is multiplied: labels first, then the others by what is expected."""
+        """[D, buckets] by what an expectation is multiplied: labels first, then the others by expectation and side."""
         return np.asarray((self._observed + _WEIGHT * self.domain_factors[:, None]) / (self._expected + _WEIGHT))
 
     @property
@@ -67,8 +80,9 @@ class Recalibration:
         return np.asarray((self._observed.sum(axis=1) + _WEIGHT * overall) / (self._expected.sum(axis=1) + _WEIGHT))
 
     @staticmethod
-    def _bucket(labels: Ints, expected: Floats) -> Ints:
-        return np.where(labels >= 0, labels, LABELS + np.searchsorted(_EDGES, expected))
+    def _bucket(kinds: Kinds, expected: Floats) -> Ints:
+        seen = LABELS + 2 * np.searchsorted(_EDGES, expected) + kinds.is_likely
+        return np.where(kinds.labels >= 0, kinds.labels, seen)
 
     def state_dict(self, name: str) -> dict[str, Any]:
         """Arrays that `load_state_dict` takes, under names that begin with `name`."""

@@ -495,7 +495,8 @@ class CurriculumConfig(Section):
         40.0,
         ge=1,
         description="posterior: iterations that prompts rest between rollouts, in the mean and if others suffice, in a domain "
-        "whose groups keep nothing of what is expected of them; where they keep all, prompts do not rest.",
+        "whose prompts change greatly from one rollout to the next, or whose groups keep nothing of what is expected of them; "
+        "elsewhere they do not rest.",
     )
     thompson: bool = Field(False, description="posterior: choose by a sampled pass rate, not by the expected worth.")
     guess_rate: dict[str, GuessRate] = Field(

@@ -205,3 +205,19 @@ def test_prompts_rest_where_few_of_them_teach(make_table: MakeTable, teaching: f
         curriculum.observe(Observation(rows, passed, (passed == 0) | (passed == 1), 8))
     assert curriculum.intervals[0] == pytest.approx(20, abs=10) if teaching < 1 else curriculum.intervals[0] < 3
     assert not gaps or np.mean(gaps) >= least
+
+
+@pytest.mark.parametrize("swings", [False, True])
+def test_prompts_rest_where_they_change_from_one_rollout_to_the_next(make_table: MakeTable, swings: bool) -> None:
+    table = make_table(per_cell=400, domains=1)
+    curriculum = Posterior(table, CurriculumConfig(kind="posterior", interval=40), seed=0)
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=len(table))
+    for _ in range(60):
+        rows = curriculum.draw(64)
+        passed = rng.binomial(8, 1 / (1 + np.exp(-logits[rows]))) / 8
+        curriculum.observe(Observation(rows, passed, (passed == 0) | (passed == 1), 8))
+        if swings:  # what is learned from a prompt turns its answers over, for better or worse
+            logits[rows] += rng.normal(scale=2.0, size=len(rows))
+    assert (curriculum.estimator.volatility[0] > 1) == swings
+    assert curriculum.intervals[0] > 20 if swings else curriculum.intervals[0] < 5
