@@ -12,7 +12,7 @@ NAME ?= $(shell n=quickstart; i=2; while [ -e "runs/$$n" ]; do n="quickstart-$$i
 BENCH ?= *
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-slow test-gpu check format bench docs lock doctor clean
+.PHONY: help setup quickstart test test-slow test-gpu fuzz check format bench docs lock doctor clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test-slow: setup ## run the tests that take long
 
 test-gpu: setup ## run the tests that need a GPU
 	$(BIN)/python -m pytest -m gpu $(ARGS)
+
+fuzz: setup ## try the readers of files on many more damaged ones (an hour)
+	RLCS_FUZZ_EXAMPLES=$(or $(EXAMPLES),100000) $(BIN)/python -m pytest tests/fuzz --timeout 0 $(ARGS)
 
 check: setup ## ruff, mypy and bandit
 	$(BIN)/ruff check

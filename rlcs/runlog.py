@@ -25,8 +25,9 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlcs.config import LoggingConfig
 from rlcs.errors import CheckpointError
@@ -53,6 +54,9 @@ from rlcs.run_images import save_pictures
 from rlcs.run_tables import draws_table, prompt_text, prompts_table, rollouts_table, shortened
 from rlcs.types import Group, Prompt
 from rlcs.vitals import Snapshot, snapshot_of
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 __all__ = [
     "PROMPTS_FILE",
@@ -210,13 +214,39 @@ def read_actors(run_dir: Path) -> Snapshot | None:
 
 
 def read_evaluations(run_dir: Path) -> list[EvaluationRow]:
-    """All evaluation rows of a run, oldest first. Raises CheckpointError if `run_dir` has none."""
-    return [evaluation_row(line) for line in read_lines(_existing(run_dir, "evaluations.jsonl"))]
+    """All evaluation rows of a run, oldest first.
+
+    Raises:
+        CheckpointError: `run_dir` has none, or a row is damaged.
+    """
+    path = _existing(run_dir, "evaluations.jsonl")
+    try:
+        return [evaluation_row(line) for line in read_lines(path)]
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}; remove the row") from error
 
 
 def evaluation_row(line: Mapping[str, Any]) -> EvaluationRow:
-    """The row of a line of evaluations.jsonl."""
-    return EvaluationRow(**{name: value for name, value in line.items() if name != "schema"})
+    """The row of a line of evaluations.jsonl.
+
+    Raises:
+        ValueError: a value is missing, or is of the wrong kind.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return _evaluation_rows().validate_python({name: value for name, value in line.items() if name != "schema"})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise ValueError(f"a damaged row of step {line.get('step')!r} ({name}: {first['msg']})") from error
+
+
+@cache
+def _evaluation_rows() -> TypeAdapter[EvaluationRow]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(EvaluationRow)
 
 
 def read_prompts(run_dir: Path) -> Any:

@@ -157,7 +157,7 @@ class Run:
             for row in rows:
                 try:
                     self.evaluations.append(evaluation_row(row))
-                except TypeError:
+                except ValueError:
                     self._notes.append("evaluations.jsonl has a line that is no evaluation; it was passed over")
         if self._database is not None:
             self._database.refresh(anew=anew)

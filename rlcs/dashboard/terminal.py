@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
@@ -76,9 +77,10 @@ class Status:
 
     def _accuracy(self) -> list[str]:
         path = self._dir / "evaluations.jsonl"
-        rows: list[EvaluationRow] = (
-            [evaluation_row(line) for line in LineReader(path).read_new()] if path.exists() else []
-        )
+        rows: list[EvaluationRow] = []
+        for line in LineReader(path).read_new() if path.exists() else []:
+            with contextlib.suppress(ValueError):  # a damaged row; `rlcs dashboard` says so
+                rows.append(evaluation_row(line))
         steps = sorted({row.step for row in rows})
         means = [mean_over_prompts([row for row in rows if row.step == step], "pass_at_1") for step in steps]
         if not means:
