@@ -30,6 +30,8 @@ from rlcs.runlog import EvaluationRow, RunLog
 GROUPS, G, NUM_PROMPTS, A_PART, TOKENS = 62, 8, 1_000_000, 200, 24
 DOMAINS = np.array(["chart", "gcd", "math", "ocr", "physics", "science", "vqa"], dtype=object)
 WORDS = np.array("the answer is so we add five and seven then two times three hence because number greatest".split())
+VERIFIERS = ("chart", "grounding", "math", "ocr", "physics", "style", "vqa")
+ACTORS = (*(f"engine-{i}" for i in range(8)), *(f"scorer-{i}" for i in range(8)), *(f"learner-{i}" for i in range(8)))
 CONFIG = """
 model: {init: tiny}
 data: {env: reasoning_gym, tasks: [{task: gcd}]}
@@ -147,6 +149,7 @@ def tables(rng, first, last, ids, domains, tiers, starts):  # type: ignore[no-un
             "parts": pa.array(['{"math": 1.0}' if c else '{"math": 0.0}' for c in correct]),
             "detail": pa.array(["the same number" if c else "another number" for c in correct]),
             "kept": rng.random(len(many)) < 0.5,
+            "reward_seconds": pa.array([f'{{"math": {s:.3g}}}' for s in rng.exponential(0.01, len(many))]),
             "token_ids": lists(pa.array(rng.integers(0, 500, n).astype(np.int32))),
             "logprobs": lists(pa.array(-rng.exponential(0.3, n).astype(np.float32))),
             "loss_mask": lists(pa.array(np.ones(n, dtype=bool))),
@@ -160,6 +163,14 @@ def metrics(rng: np.random.Generator, step: int) -> dict[str, float]:
     names += ["learner/entropy", "learner/grad_norm", "learner/clip_high", "learner/clip_low", "rollout/truncated"]
     names += [f"reward/{domain}" for domain in DOMAINS] + [f"curriculum/drawn/{domain}" for domain in DOMAINS]
     names += [f"curriculum/pass_rate/{domain}/tier_{tier}" for domain in DOMAINS for tier in range(5)]
+    for verifier in VERIFIERS:
+        names += [
+            f"scoring/{what}/{verifier}" for what in ("latency_p50_ms", "latency_p95_ms", "latency_max_ms", "mean")
+        ]
+        names += [f"scoring/{what}/{verifier}" for what in ("samples", "timeouts", "errors")]
+    names += [f"curriculum/{what}/{domain}" for what in ("ability", "ability_sd") for domain in DOMAINS]
+    names += [f"system/{what}/{actor}" for what in ("actor_memory_gib", "restarts") for actor in ACTORS]
+    names += ["system/queue/rollouts", "system/queue/scoring", "curriculum/prompts/retired"]
     names += [f"time/{stage}" for stage in ("generate", "score", "learn", "sync", "select", "draw", "write")]
     values = {name: round(float(rng.random()), 6) for name in names}
     values |= {"learner/logprob_gap_mean": 1e-4, "learner/logprob_gap_max": 1e-2, "curriculum/expansion": 1.7}

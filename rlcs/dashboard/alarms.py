@@ -151,7 +151,10 @@ def _rewards(sample: Sample, limits: AlarmConfig) -> Iterator[Alarm]:
     values: dict[tuple[str, str], set[float]] = {}
     counts: dict[tuple[str, str], int] = {}
     for row in recent:
-        for name, value in parts_of(row["parts"]).items():
+        parts = parts_of(row["parts"])
+        for name, value in parts.items():
+            if name.rpartition(".")[0] in parts:
+                continue  # a part of a reward may well be the same everywhere
             values.setdefault((row["domain"], name), set()).add(round(value, 6))
             counts[row["domain"], name] = counts.get((row["domain"], name), 0) + 1
     for (domain, name), seen in sorted(values.items()):

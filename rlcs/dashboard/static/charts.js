@@ -65,7 +65,7 @@ function base(figure, look, percent) {
       valueFormatter: (value) => formatNumber(Array.isArray(value) ? value[1] : value, percent) },
     xAxis: { ...axis, type: "value", min: "dataMin", max: "dataMax", name: figure.xLabel, nameLocation: "middle", nameGap: 26,
       splitLine: { show: false } },
-    yAxis: { ...axis, type: "value", name: figure.yLabel, nameLocation: "end", nameGap: 8,
+    yAxis: { ...axis, type: "value", name: figure.yLabel, nameLocation: "end", nameGap: 13,
       nameTextStyle: { color: look.soft, align: "left", padding: [0, 0, 0, -54] },
       axisLabel: { ...axis.axisLabel, formatter: (value) => formatNumber(value, percent) } },
   };
@@ -74,7 +74,7 @@ function base(figure, look, percent) {
 function withMarks(options, figure) {
   // The name of the value axis stands above it, under the legend.
   const legend = figure.series.length > 1 ? 30 : 0;
-  options.grid.top = legend + (figure.yLabel ? 28 : 12);
+  options.grid.top = legend + (figure.yLabel ? 33 : 12);
   return options;
 }
 
@@ -168,9 +168,13 @@ function heat(figure, look) {
 }
 
 function bars(figure, look) {
+  const count = figure.series[0]?.x.length ?? 0;
+  // A few names are all shown, on several lines where they are long; of many bins those that there is room for.
+  const labels = count > 6 ? { hideOverlap: true }
+    : { interval: 0, overflow: "break", width: Math.min(104, Math.floor((figure.wide ? 900 : 330) / Math.max(1, count))) };
   const options = withMarks(base(figure, look, figure.percent), figure);
   options.xAxis = { ...options.xAxis, type: "category", min: null, max: null, data: figure.series[0]?.x ?? [], axisTick: { show: false },
-    axisLabel: { color: look.soft, interval: 0, overflow: "break", width: figure.wide ? 160 : 104, fontSize: 11 } };
+    axisLabel: { color: look.soft, fontSize: 11, ...labels } };
   options.yAxis.min = 0;
   options.tooltip.axisPointer = { type: "shadow" };
   options.series = figure.series.map((line) => ({ type: "bar", name: line.name, data: line.y, barGap: "8%", barMaxWidth: 34,
