@@ -6,6 +6,7 @@ run begins; one that fails later is switched off with a warning, since the run's
 
 from __future__ import annotations
 
+import html
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
@@ -206,6 +207,14 @@ class TrackioLogger(MetricLogger):
 
     def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         self._run.log(dict(metrics), step=step)
+
+    def log_rollouts(self, step: int, rows: Sequence[Sequence[Any]]) -> None:
+        import pandas
+
+        # Its pages take a cell for Markdown with HTML in it: what a model wrote must stay text there, too.
+        escaped = [[html.escape(cell, quote=False) if isinstance(cell, str) else cell for cell in row] for row in rows]
+        table = self._trackio.Table(dataframe=pandas.DataFrame(escaped, columns=list(TABLE_COLUMNS)))
+        self._run.log({"rollouts": table}, step=step)
 
     def close(self) -> None:
         self._run.finish()

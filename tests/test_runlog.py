@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import sys
 import time
 from pathlib import Path
@@ -125,8 +126,12 @@ def test_trackio_gets_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     pytest.importorskip("trackio")
     log = RunLog(tmp_path, LoggingConfig(tensorboard=False, trackio=True), {"seed": 7})
     log.write_metrics(1, {"reward/mean": 0.25})
+    log.write_rollouts(1, [group("a", [0, 1])], kept=[0])
     log.close()
-    assert list((tmp_path / "trackio").glob("*.db"))
+    (database,) = (tmp_path / "trackio").glob("*.db")
+    with sqlite3.connect(database) as connection:
+        stored = "".join(str(row) for row in connection.execute("SELECT metrics FROM metrics"))
+    assert "trackio.table" in stored and "&lt;b&gt;1" in stored and "<b>" not in stored
 
 
 def test_a_tool_that_is_not_installed_is_told_before_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

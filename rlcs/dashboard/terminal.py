@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlcs.errors import CheckpointError, RLCSError
-from rlcs.runlog import EvaluationRow, LineReader, evaluation_row, mean_over_prompts
+from rlcs.runlog import EvaluationRow, LineReader, evaluation_row, mean_over_prompts, read_actors
 
 BARS = "▁▂▃▄▅▆▇█"
 _WIDTH = 48
@@ -53,7 +54,7 @@ class Status:
             parts.append(self._table())
         else:
             parts.append(Text("no iteration has ended yet: data, cold start and the first rollouts come first"))
-        parts += [Text(line) for line in self._accuracy()]
+        parts += [Text(line) for line in (*self._accuracy(), *self._actors())]
         parts += [Text(f"note: line {number} of metrics.jsonl is damaged") for number, _ in self._metrics.damaged[:3]]
         return Group(*parts)
 
@@ -87,6 +88,17 @@ class Status:
             return []
         shown = "  ".join(f"{100 * mean:.1f} % ({step})" for step, mean in zip(steps[-6:], means[-6:], strict=True))
         return [f"held-out accuracy (iteration): {shown}"]
+
+    def _actors(self) -> list[str]:
+        """What the actors of a run that goes on do, and what became of them."""
+        snapshot = None if (self._dir / "summary.json").exists() else read_actors(self._dir)
+        if snapshot is None:
+            return []
+        states = Counter(actor.state for actor in snapshot.actors)
+        waiting = ", ".join(f"{length} {name}" for name, length in snapshot.queues.items())
+        restarts = sum(actor.restarts for actor in snapshot.actors)
+        dead = f", {states['dead']} dead" if states["dead"] else ""
+        return [f"actors: {len(snapshot.actors)}, {states['busy']} busy{dead}, {restarts} restarts; waiting: {waiting}"]
 
 
 def show_status(run_dir: Path, *, watch: bool, console: Console | None = None, every_s: float = 1.0) -> None:

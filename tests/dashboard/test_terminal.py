@@ -36,6 +36,14 @@ def test_reward_and_useful_share_are_drawn(tmp_path: Path) -> None:
     assert "▁▂▃▄▅▆▇█" in text and "0.800" in text and "50%" in text
 
 
+def test_actors_of_a_run_that_goes_on_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").touch()
+    actors = [{"name": f"engine-{i}", "role": "rollouts", "state": "busy", "restarts": i} for i in range(3)]
+    actors.append({"name": "scorer-0", "role": "scoring", "state": "dead", "restarts": 0})
+    (tmp_path / "actors.json").write_text(json.dumps({"actors": actors, "queues": {"rollouts": 7}, "time": 1.0}))
+    assert "actors: 4, 3 busy, 1 dead, 3 restarts; waiting: 7 rollouts" in screen(tmp_path)
+
+
 def test_watching_ends_with_the_run(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").touch()
     (tmp_path / "summary.json").write_text("{}")
