@@ -91,12 +91,12 @@ def thin(x: Floats, y: Floats, most: int) -> NDArray[np.int64]:
     n = len(x)
     if n <= most:
         return np.arange(n, dtype=np.int64)
-    edges = np.linspace(0, n, max(1, (most - 2) // 2) + 1).astype(np.int64)
+    width = -(-n // max(1, (most - 2) // 2))
+    rows = -(-n // width)
+    shape, padding = (rows, width), rows * width - n
     filled = np.where(np.isfinite(y), y, np.nan)
-    lowest = np.where(np.isnan(filled), np.inf, filled)
-    highest = np.where(np.isnan(filled), -np.inf, filled)
-    picked = {0, n - 1}
-    for start, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-        picked.add(start + int(lowest[start:end].argmin()))
-        picked.add(start + int(highest[start:end].argmax()))
-    return np.array(sorted(picked), dtype=np.int64)
+    lowest = np.pad(np.where(np.isnan(filled), np.inf, filled), (0, padding), constant_values=np.inf)
+    highest = np.pad(np.where(np.isnan(filled), -np.inf, filled), (0, padding), constant_values=-np.inf)
+    starts = np.arange(rows) * width
+    picked = [starts + lowest.reshape(shape).argmin(axis=1), starts + highest.reshape(shape).argmax(axis=1), [0, n - 1]]
+    return np.unique(np.concatenate(picked)).astype(np.int64)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from rlcs.dashboard.figures.figure import Figure, domain_colour, line
+from rlcs.dashboard.figures.figure import FEW_POINTS, Figure, domain_colour, line
 from rlcs.dashboard.figures.overview import stage_times
 from rlcs.dashboard.store import Run
 from rlcs.dashboard.terminal import read_json
@@ -65,7 +65,8 @@ def _by_actor(run: Run) -> list[Figure]:
         figure.empty = "Not recorded: an older version wrote this run, or no iteration has ended."
         for index, name in enumerate(run.columns.below(prefix)[:_MOST_ACTORS]):
             colour, dashed = domain_colour(index)
-            figure.series.append(line(name, run.columns.series(f"{prefix}/{name}"), colour, dashed=dashed))
+            data = run.columns.series(f"{prefix}/{name}")
+            figure.series.append(line(name, data, colour, dashed=dashed, most=FEW_POINTS))
         figures.append(figure)
     return figures
 

@@ -14,6 +14,8 @@ from rlcs.dashboard.columns import Floats, thin
 
 MOST_POINTS = 1200
 """Points of a line that are sent to the browser."""
+FEW_POINTS = 400
+"""The same where there may be many lines."""
 NUM_COLOURS = 7
 """Colours that tell domains apart (Okabe and Ito's, without black); more domains get them again, dashed."""
 
@@ -100,10 +102,12 @@ class Figure:
         }
 
 
-def line(name: str, data: tuple[Floats, Floats], colour: str = "main", *, dashed: bool = False) -> Series:
-    """A thinned line of a metric."""
+def line(
+    name: str, data: tuple[Floats, Floats], colour: str = "main", *, dashed: bool = False, most: int = MOST_POINTS
+) -> Series:
+    """A line of a metric, thinned to `most` points."""
     x, y = data
-    kept = thin(x, y, MOST_POINTS)
+    kept = thin(x, y, most)
     return Series(name, x[kept].tolist(), y[kept].tolist(), colour, dashed=dashed)
 
 

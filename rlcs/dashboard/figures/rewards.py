@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 
 import numpy as np
 
-from rlcs.dashboard.figures.figure import Figure, Series, domain_colour, line
+from rlcs.dashboard.figures.figure import FEW_POINTS, Figure, Series, domain_colour, line
 from rlcs.dashboard.figures.overview import accuracy
 from rlcs.dashboard.responses import Sample, counts_at, parts_of
 from rlcs.dashboard.store import Run
@@ -194,7 +194,7 @@ def _failing(run: Run) -> Figure:
         _, errors = run.columns.series(f"scoring/errors/{name}")
         if len(x) and len(x) == len(errors):
             colour, dashed = domain_colour(index)
-            figure.series.append(line(name, (x, late + errors), colour, dashed=dashed))
+            figure.series.append(line(name, (x, late + errors), colour, dashed=dashed, most=FEW_POINTS))
     return figure
 
 
@@ -210,7 +210,8 @@ def _latency(run: Run) -> Figure:
     )
     for index, name in enumerate(verifiers(run)):
         colour, dashed = domain_colour(index)
-        figure.series.append(line(name, run.columns.series(f"scoring/latency_p95_ms/{name}"), colour, dashed=dashed))
+        data = run.columns.series(f"scoring/latency_p95_ms/{name}")
+        figure.series.append(line(name, data, colour, dashed=dashed, most=FEW_POINTS))
     return figure
 
 
