@@ -209,7 +209,7 @@ class TrackioLogger(MetricLogger):
         self._run.log(dict(metrics), step=step)
 
     def log_rollouts(self, step: int, rows: Sequence[Sequence[Any]]) -> None:
-        import pandas
+        import pandas  # type: ignore[import-untyped]
 
         # Its pages take a cell for Markdown with HTML in it: what a model wrote must stay text there, too.
         escaped = [[html.escape(cell, quote=False) if isinstance(cell, str) else cell for cell in row] for row in rows]
