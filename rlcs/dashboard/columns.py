@@ -47,7 +47,9 @@ class Columns:
                 self.first_time = self.first_time or float(when)
             for name, value in line.items():
                 if "/" in name and isinstance(value, int | float):
-                    column = self._columns.setdefault(name, _Column())
+                    column = self._columns.get(name)
+                    if column is None:
+                        column = self._columns[name] = _Column()
                     column.steps.append(step)
                     column.values.append(float(value))
 
