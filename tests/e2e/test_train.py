@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rlcs.checkpoint import find_damage, list_checkpoints
-from rlcs.runlog import read_evaluations, read_metrics
+from rlcs.runlog import read_actors, read_evaluations, read_metrics, read_prompts
 
 SMALL = [
     "data.train_per_level=30",
@@ -64,6 +64,18 @@ def test_a_run_writes_its_folder(finished: tuple[Path, str]) -> None:
     assert summary["finished"] and summary["steps"] == 3
     assert "Held-out accuracy" in output and "letter_counting" in output
     assert {row.step for row in read_evaluations(folder)} == {0, 3}
+
+
+def test_actors_verifiers_and_prompts_are_written_down(finished: tuple[Path, str]) -> None:
+    folder = finished[0]
+    snapshot = read_actors(folder)
+    assert snapshot is not None and set(snapshot.queues) == {"rollouts", "scoring"}
+    assert {"engine-0", "scorer-0", "learner-0"} <= {actor.name for actor in snapshot.actors}
+    assert all(actor.restarts == 0 and actor.state != "dead" for actor in snapshot.actors)
+    last = read_metrics(folder)[-1]
+    assert last["scoring/latency_p95_ms/reasoning_gym"] > 0 and last["scoring/errors/reasoning_gym"] == 0
+    states = ("never", "wrong", "between", "mastered", "forgotten")
+    assert sum(last[f"curriculum/prompts/{state}"] for state in states) == read_prompts(folder).num_rows
 
 
 def test_the_engines_sample_from_the_learners_policy_after_every_sync(finished: tuple[Path, str]) -> None:
