@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlcs.curricula.tally import LABELS
+from rlcs.errors import CheckpointError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -89,7 +90,10 @@ class Recalibration:
         return {f"{name}_observed": self._observed.copy(), f"{name}_expected": self._expected.copy()}
 
     def load_state_dict(self, name: str, state: dict[str, Any]) -> None:
-        """Go on from a saved state."""
-        shape = self._observed.shape
-        self._observed = np.asarray(state[f"{name}_observed"], dtype=np.float64).reshape(shape).copy()
-        self._expected = np.asarray(state[f"{name}_expected"], dtype=np.float64).reshape(shape).copy()
+        """Go on from a saved state. Raises CheckpointError if it has no such factors, or others."""
+        arrays = [np.asarray(state.get(f"{name}_{which}", 0.0), dtype=np.float64) for which in ("observed", "expected")]
+        if any(array.size != self._observed.size for array in arrays):
+            raise CheckpointError(
+                f"the saved curriculum's '{name}_observed' is of another version: start the run anew under another name"
+            )
+        self._observed, self._expected = (array.reshape(self._observed.shape).copy() for array in arrays)

@@ -234,7 +234,7 @@ def open_parquet(path: Path) -> Any:
         file = pq.ParquetFile(path)
     except FileNotFoundError:
         raise
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:  # a name in it may be no Unicode
         raise _damaged(path, error) from error
     version = (file.schema_arrow.metadata or {}).get(_SCHEMA_KEY, b"1")
     check_schema(int(version) if version.isdigit() else version.decode(errors="replace"), path)

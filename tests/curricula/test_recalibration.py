@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from rlcs.curricula.recalibration import NUM_BUCKETS, Kinds, Recalibration
+from rlcs.errors import CheckpointError
 
 UNSEEN, SEEN = 2, -1
 
@@ -74,3 +75,11 @@ def test_a_resumed_one_corrects_alike() -> None:
     first.observe(Kinds(domains, labels, rng.random(50) < 0.5), rng.random(50), rng.random(50))
     second.load_state_dict("worth", first.state_dict("worth"))
     assert np.array_equal(first.factors, second.factors)
+
+
+def test_factors_of_another_version_are_refused_in_one_line() -> None:
+    state = Recalibration(2).state_dict("worth")
+    with pytest.raises(CheckpointError, match="another version"):
+        Recalibration(3).load_state_dict("worth", state)
+    with pytest.raises(CheckpointError, match="another version"):
+        Recalibration(2).load_state_dict("useful", state)

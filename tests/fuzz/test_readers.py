@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from rlcs.checkpoint import Progress, find_damage, latest_checkpoint, load_progress, save_checkpoint
@@ -195,6 +195,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
 @pytest.mark.parametrize("name", list(READERS))
 @fuzz
 @given(edits=EDITS)
+@example(edits=[("replace", 0.0, 0.0, b"\x00"), ("replace", 0.296875, 0.0, b"\x80")])
 def test_a_runs_file_is_read_or_named(tmp_path: Path, whole_run: Path, name: str, edits: list[Edit]) -> None:
     folder = tmp_path / "run"
     shutil.copytree(whole_run, folder, dirs_exist_ok=True)
