@@ -232,13 +232,13 @@ def test_simulated_curricula_are_compared_with_uniform(
     plug_in = tmp_path / "mine.py"
     plug_in.write_text("from rlcs.curricula.uniform import Uniform\nclass Mine(Uniform): pass\n")
     config = load_config(config_file, ["curriculum.kind=posterior", "train.batch_size=32"])
-    results = simulate_config(config, [f"{plug_in}:Mine"], ["mostly mastered"], seeds=1, as_json=False)
+    results = simulate_config(config, [f"{plug_in}:Mine"], ["mostly mastered"], seeds=3, as_json=False)
     text = capsys.readouterr().out
     assert "responses" in text and "calibration" in text and "mostly mastered" in text
     share = relative(results, Entrant("posterior"), "rollouts")
-    assert share is not None and share < 0.8
+    assert share is not None and share < 0.7
     assert relative(results, Entrant(f"{plug_in}:Mine"), "rollouts") == 1
-    simulate_config(config, [], ["mostly mastered"], seeds=1, as_json=True)
+    simulate_config(config, [], ["mostly mastered"], seeds=3, as_json=True)
     summary = json.loads(capsys.readouterr().out)["summary"]
     assert [row["kind"] for row in summary] == ["uniform", "posterior"]
     assert summary[1]["rollouts"] == pytest.approx(share)
@@ -266,7 +266,7 @@ def test_adaptive_rollouts_of_the_config_are_simulated(
 ) -> None:
     settings = ["curriculum.kind=posterior", "train.batch_size=32", "rollout.first_generations=2"]
     config = load_config(config_file, [*settings, "rollout.max_generations=8", "rollout.adaptive_prompts=0.75"])
-    results = simulate_config(config, ["rlcs", "oracle"], ["mostly mastered"], seeds=1, as_json=True)
+    results = simulate_config(config, ["rlcs", "oracle"], ["mostly mastered"], seeds=3, as_json=True)
     report = json.loads(capsys.readouterr().out)
     assert report["adaptive"] == {"prompts": 0.75, "first": 0.5, "most": 2.0}
     assert [(row["kind"], row["adaptive"]) for row in report["summary"]] == [
@@ -274,8 +274,9 @@ def test_adaptive_rollouts_of_the_config_are_simulated(
     ]  # fmt: skip
     assert [row["rollouts"] for row in report["results"]] == [result.rollouts for result in results]
     plain, adaptive = (relative(results, Entrant("posterior", adaptive=on), "rollouts") for on in (False, True))
-    assert adaptive is not None and plain is not None and adaptive < plain < 0.8
-    assert results[2].rollouts == results[2].steps * 32 * 4  # the budget of an iteration is as without
+    assert adaptive is not None and plain is not None and adaptive < plain < 0.7
+    (shared_out,) = [result for result in results if result.entrant.adaptive]
+    assert shared_out.rollouts == pytest.approx(shared_out.steps * 32 * 4)  # the budget of an iteration is as without
 
     simulate_config(config, [], ["mostly mastered"], seeds=1, as_json=False)
     text = " ".join(capsys.readouterr().out.split())
