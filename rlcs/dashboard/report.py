@@ -21,20 +21,27 @@ from rlcs.dashboard.figures.curriculum import curriculum_figures
 from rlcs.dashboard.figures.overview import compare_figures, overview_figures
 from rlcs.dashboard.figures.rewards import reward_figures
 from rlcs.dashboard.groups import GroupRow, Shown, group, groups_of, iterations, nearest
+from rlcs.dashboard.held_out import held_out
 from rlcs.dashboard.pictures import Picture, pictures
 from rlcs.dashboard.render import environment
 from rlcs.dashboard.responses import newest
 from rlcs.dashboard.store import Run, is_run
 from rlcs.dashboard.system import checkpoints, settings, starts
 from rlcs.dashboard.tiles import run_tiles
+from rlcs.dashboard.verifiers import verifier_rows
 from rlcs.errors import CheckpointError, ConfigError
+from rlcs.runlog import read_actors
 
 _STATIC = Path(__file__).parent / "static"
-_GROUPS = 8
+_GROUPS = 16
 _RESPONSES = 4
+_PICTURES = 4
+"""Of a prompt."""
 _LONGEST = 3000
 """Characters of a response that are kept."""
 MOST_BYTES = 10_000_000
+_PICTURE_BYTES = 5_000_000
+"""Of all pictures as text; groups beyond it are shown without."""
 
 
 def write_report(run_dirs: Sequence[Path], output: Path) -> int:
@@ -83,6 +90,10 @@ def _one(run: Run) -> dict[str, Any]:
         "alarms": find_alarms(run, sample),
         "sections": sections,
         "figures": [figure for _, _, figures in sections for figure in figures],
+        "held_out": held_out(run),
+        "verifiers": verifier_rows(run, limits),
+        "window": limits,
+        "actors": read_actors(run.path),
         "examples": examples(run),
         "settings": [(key, value) for key, value, changed in settings(run) if changed],
         "starts": starts(run)[:1],
@@ -102,6 +113,10 @@ def _several(runs: Sequence[Run]) -> dict[str, Any]:
         "alarms": [],
         "sections": [("Comparison", "The same numbers of each run, at equal numbers of generated tokens.", figures)],
         "figures": figures,
+        "held_out": None,
+        "verifiers": [],
+        "window": 0,
+        "actors": None,
         "examples": [],
         "settings": [],
         "starts": [],
@@ -111,28 +126,40 @@ def _several(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def examples(run: Run) -> list[tuple[GroupRow, list[Shown], list[Picture]]]:
-    """Groups of the newest iteration: of each domain those with most to see, then the worst; best and worst responses."""
+    """Groups of the newest iteration: of each domain those with most to see, then the worst; best and worst responses.
+
+    The pictures have the boxes of the reference and of the best response.
+    """
     span = iterations(run)
     step = nearest(run, span[1]) if span else None
     if step is None:
         return []
-    rows = groups_of(run, step)
-    mixed = sorted(rows, key=lambda row: (not row.has_tokens, abs(sum(row.rewards) / len(row.rewards) - 0.5)))
-    chosen: dict[str, GroupRow] = {}
-    for domain in sorted({row.domain for row in rows}):
-        of_domain = [row for row in mixed if row.domain == domain]
-        wrong = [row for row in of_domain if max(row.rewards) <= 0]
-        for row in [*of_domain[:2], *wrong[:1]]:
-            chosen[row.prompt_id] = row
     found = []
-    for row in list(chosen.values())[:_GROUPS]:
+    room = _PICTURE_BYTES
+    for row in _of_each_domain(groups_of(run, step)):
         responses = group(run, step, row.prompt_id)
         half = _RESPONSES // 2
         kept = responses if len(responses) <= _RESPONSES else [*responses[:half], *responses[-half:]]
         for shown in kept:
             shown.thinking, shown.rest = _cut(shown.thinking), _cut(shown.rest)
-        found.append((row, kept, pictures(run, responses[0].row, inline=True, most=4)))
+        seen = pictures(run, responses[0].row, inline=True, most=_PICTURES)
+        size = sum(len(picture.source) for picture in seen)
+        seen = seen if size <= room else []
+        room -= size if seen else 0
+        found.append((row, kept, seen))
     return found
+
+
+def _of_each_domain(rows: Sequence[GroupRow]) -> list[GroupRow]:
+    """At most `_GROUPS` groups, one of each domain before a second of any; sorted by domain."""
+    mixed = sorted(rows, key=lambda row: (not row.has_tokens, abs(sum(row.rewards) / len(row.rewards) - 0.5)))
+    by_domain: dict[str, list[GroupRow]] = {}
+    for domain in sorted({row.domain for row in rows}):
+        of_domain = [row for row in mixed if row.domain == domain]
+        wrong = [row for row in of_domain[2:] if max(row.rewards) <= 0]
+        by_domain[domain] = [*of_domain[:2], *wrong[:1]]
+    rounds = [members[place] for place in range(3) for members in by_domain.values() if place < len(members)]
+    return sorted(rounds[:_GROUPS], key=lambda row: row.domain)
 
 
 def _cut(pieces: list[Any]) -> list[Any]:
