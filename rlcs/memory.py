@@ -2,7 +2,8 @@
 
 Per learner rank, with N parameters (A trained ones: all, or an adapter's), R ranks that shard them (1 without FSDP), T tokens of
 `tokens_per_micro_batch` (or the longest sequence, if that is more), L layers of width h, MLP width m, widths q and k
-of all query heads and all key heads, vocabulary V, b bytes an element of the matrix products:
+of all query heads and all key heads, vocabulary V, b bytes an element of the matrix products. A vision tower and a projector are
+among N; what `model.freeze` names is not among A:
 
     weights          4 N / R            float32 masters; under an adapter b N for the frozen base (4 N / R with R > 1, and
                                         0.56 of a matrix's parameter in 4 bits), and 4 A
@@ -11,11 +12,14 @@ of all query heads and all key heads, vocabulary V, b bytes an element of the ma
     reference        4 N / R            where learner.beta > 0; none under an adapter
     critic           4 N / R            and its optimizer as above, of a critic of its own (learner.advantage_estimator gae),
                                         without an untied head; its passes come after the policy's and take less
-    working copies   b N                of the matrices, under autocast on one rank; two layers and the embeddings with R > 1;
+    working copies   b N                of the matrices, under autocast on one rank; two layers, the embeddings and what sees
+                                        with R > 1;
                                         b A under an adapter, and a layer of a base in 4 bits
     activations      T L a              a = 26 h + 8 m + 6 q + 4 k in bfloat16, 24 h + 16 m + 12 q + 8 k in float32, and
                                         6 or 8 (q + k) more with normalised queries; with gradient checkpointing
                                         a = 4 h, and one layer's a in full
+    vision tower     4 T l v            where it is trained: v as a of its l blocks, and 4 patches a token, as if all
+                                        tokens of a micro-batch were of images
     logits           12 min(T V, 2^27)  a chunk's logits, probabilities and gradient (rlcs.learner.forward.MAX_LOGITS)
 
 The coefficients were counted with torch's hooks on saved tensors, and a test counts them again. Per engine:
@@ -131,11 +135,14 @@ def learner_memory(config: Config, shape: ModelShape) -> LearnerMemory:
     tokens = max(learner.tokens_per_micro_batch, longest)
     matrices = shape.num_layers * shape.layer_parameters
     for_matrices, for_others = _OPTIMIZER_BYTES[learner.optimizer]
+    frozen, frozen_matrices = _frozen(config.model, shape)
     trained = adapter_parameters(config.model, shape)
-    gathered = 2 * shape.layer_parameters + shape.embedding_parameters if ranks > 1 else (count if low else 0)
+    unit = count - shape.decoder_parameters + shape.embedding_parameters + 2 * shape.layer_parameters
+    gathered = unit if ranks > 1 else (count if low else 0)
     if trained is None:
-        trained = count
-        optimizer = for_matrices * matrices + for_others * (count - matrices)
+        trained = count - frozen
+        learned = matrices - frozen_matrices
+        optimizer = for_matrices * learned + for_others * (trained - learned)
         kept = {"weights": 4 * count / ranks, "optimizer": optimizer / ranks}
         if learner.beta:
             kept["reference"] = 4 * count / ranks
@@ -156,11 +163,46 @@ def learner_memory(config: Config, shape: ModelShape) -> LearnerMemory:
         "gradients": 4 * trained / ranks,
         "working copies": element * gathered,
         "activations": activations,
+        "vision activations": _vision_activations(config, shape, tokens),
         "logits": 12 * min(tokens * shape.vocab_size, MAX_LOGITS),
     }
     return LearnerMemory(
         {name: size / GIB for name, size in kept.items()}, {name: size / GIB for name, size in update.items()}, tokens
     )
+
+
+def _frozen(model: ModelConfig, shape: ModelShape) -> tuple[int, int]:
+    """Parameters that `model.freeze` names, and how many of them are of the decoder's layers."""
+    vision = shape.vision
+    if vision is None:
+        return 0, 0
+    matrices = shape.num_layers * shape.layer_parameters
+    sizes = {
+        "vision_tower": (vision.tower_parameters, 0),
+        "projector": (vision.projector_parameters, 0),
+        "decoder": (shape.decoder_parameters, matrices),
+    }
+    chosen = [sizes[part] for part in set(model.freeze)]
+    return sum(size for size, _ in chosen), sum(size for _, size in chosen)
+
+
+def _vision_activations(config: Config, shape: ModelShape, tokens: int) -> float:
+    """Bytes that the blocks of a trained vision tower keep of `tokens` image tokens; a frozen tower keeps nothing."""
+    vision = shape.vision
+    if vision is None or "vision_tower" in config.model.freeze or not _adapts_vision(config.model):
+        return 0.0
+    patches = tokens * vision.patches_per_token
+    low = config.model.dtype == "bfloat16"
+    width = vision.hidden_size
+    each = (36 if low else 44) * width + (8 if low else 16) * vision.intermediate_size
+    if config.learner.gradient_checkpointing:
+        return patches * (4 * width * vision.num_layers + each)
+    return patches * each * vision.num_layers
+
+
+def _adapts_vision(model: ModelConfig) -> bool:
+    """Whether something in the vision tower is trained: weights, or an adapter's."""
+    return model.lora is None and not has_adapter_folder(model)
 
 
 def adapter_parameters(model: ModelConfig, shape: ModelShape) -> int | None:
@@ -283,6 +325,8 @@ def _check(found: GPUMemory, config: Config, learner: LearnerMemory, *, takes_tu
 
 
 def _advice(largest: str, config: Config) -> str:
+    if largest == "vision activations":
+        return "add vision_tower to model.freeze, or lower learner.tokens_per_micro_batch"
     if largest in ("activations", "logits"):
         longest = config.rollout.max_prompt_length + config.rollout.max_completion_length
         if not config.learner.gradient_checkpointing:

@@ -12,11 +12,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rlcs.adapters import base_model
-from rlcs.config import ModelConfig
+from rlcs.config import ModelConfig, TinyConfig
 from rlcs.errors import ConfigError
+from rlcs.vision.shape import KNOWN, VisionShape, vision_shape
 
 _FAMILIES: dict[str, dict[str, tuple[int, int, int, int, int, int, int, bool]]] = {
     # hidden, layers, heads, key-value heads, head width, MLP width, vocabulary, tied
@@ -68,8 +68,8 @@ class ModelShape:
     """Experts that a token goes through."""
     qk_norm: bool = False
     """Whether queries and keys are normalised, as in Qwen 3."""
-    extra_parameters: int = 0
-    """Parameters outside of the decoder, such as a vision tower's."""
+    vision: VisionShape | None = None
+    """What sees, in a vision-language model."""
     max_context: int | None = None
     source: str = ""
     """Where the shape was read."""
@@ -89,8 +89,14 @@ class ModelShape:
     @property
     def num_parameters(self) -> int:
         """All parameters, biases left out: they are less than 0.1 %."""
+        seen = self.vision.num_parameters if self.vision is not None else 0
+        return self.decoder_parameters + seen
+
+    @property
+    def decoder_parameters(self) -> int:
+        """All parameters but those of vision tower and projector."""
         norms = self.hidden_size * (2 * self.num_layers + 1)
-        return self.embedding_parameters + self.num_layers * self.layer_parameters + norms + self.extra_parameters
+        return self.embedding_parameters + self.num_layers * self.layer_parameters + norms
 
     def kv_bytes_per_token(self, element_bytes: int) -> int:
         """Bytes of keys and values that a token leaves in all layers."""
@@ -121,7 +127,8 @@ def shape_of(model: ModelConfig) -> ModelShape:
             head_dim=tiny.hidden_size // tiny.num_heads,
             intermediate_size=tiny.intermediate_size,
             vocab_size=tiny.vocab_size,
-            tied=True,
+            tied=model.init == "tiny",
+            vision=_tiny_vision(tiny) if model.init == "tiny-glm4v" else None,
             max_context=tiny.max_position_embeddings,
             source="model.tiny",
         )
@@ -159,6 +166,10 @@ def _config_file(path: str) -> Path | None:
 def _known(name: str) -> ModelShape | None:
     last = name.rsplit("/", 1)[-1].removeprefix("Meta-")
     words = last.split("-")
+    for start, (sizes_of_decoder, seen) in KNOWN.items():
+        if last.startswith(start):
+            vision = vision_shape(seen, sizes_of_decoder[0])
+            return ModelShape(*sizes_of_decoder, vision=vision, source="the table of known models")
     for family, sizes in _FAMILIES.items():
         if last.startswith((f"{family}-", f"{family}.")):
             size = next((sizes[word] for word in words if word in sizes), None)
@@ -198,18 +209,23 @@ def _read(file: Path) -> ModelShape:
         num_experts=experts,
         active_experts=size("num_experts_per_tok", default=0),
         qk_norm=str(text.get("model_type", "")).startswith("qwen3"),
-        extra_parameters=_vision_parameters(content.get("vision_config")),
+        vision=vision_shape(content["vision_config"], width)
+        if isinstance(content.get("vision_config"), dict)
+        else None,
         max_context=text.get("max_position_embeddings"),
         source=str(file),
     )
 
 
-def _vision_parameters(vision: Any) -> int:
-    """About so many parameters has a vision tower: attention and a gated MLP a layer."""
-    if not isinstance(vision, dict):
-        return 0
-    width, depth = vision.get("hidden_size"), vision.get("depth", vision.get("num_hidden_layers"))
-    inner = vision.get("intermediate_size") or 4 * (width or 0)
-    if not (isinstance(width, int) and isinstance(depth, int) and isinstance(inner, int)):
-        return 0
-    return depth * (4 * width * width + 3 * width * inner)
+def _tiny_vision(tiny: TinyConfig) -> VisionShape | None:
+    """What sees in the policy of `rlcs.vision.tiny_glm4v`."""
+    sizes = {
+        "model_type": "glm4v",
+        "hidden_size": tiny.vision_hidden_size,
+        "depth": tiny.vision_layers,
+        "intermediate_size": 2 * tiny.hidden_size,
+        "out_hidden_size": tiny.hidden_size,
+        "image_size": 112,
+        "temporal_patch_size": 2,
+    }
+    return vision_shape(sizes, tiny.hidden_size)

@@ -47,7 +47,14 @@ def report(config: Config) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "gpus", "ranks"), [("grpo_1.5b_1gpu", 1, 1), ("grpo_7b_8gpu", 8, 8), ("grpo_7b_4x8gpu", 32, 8)]
+    ("name", "gpus", "ranks"),
+    [
+        ("grpo_1.5b_1gpu", 1, 1),
+        ("grpo_7b_8gpu", 8, 8),
+        ("grpo_7b_4x8gpu", 32, 8),
+        ("grpo_glm4.1v_9b_8gpu", 8, 8),
+        ("grpo_qwen2.5_vl_3b_lora_1gpu", 1, 1),
+    ],
 )
 def test_a_shipped_configuration_fits_its_cluster(name: str, gpus: int, ranks: int) -> None:
     config = load_config(ROOT / f"configs/{name}.yaml")
@@ -108,6 +115,50 @@ def test_a_model_folder_is_counted_as_it_is(tmp_path: Path) -> None:
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(tmp_path))
     counted = sum(parameter.numel() for parameter in model.parameters())
     assert shape_of(ModelConfig(path=str(tmp_path))).num_parameters == pytest.approx(counted, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["Glm4v", "Qwen2_5_VL"])
+def test_a_vision_language_model_is_counted_with_its_tower_and_projector(tmp_path: Path, name: str) -> None:
+    import transformers
+
+    sizes = {"hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
+    vision = {"depth": 2, "hidden_size": 64, "num_heads": 4, "intermediate_size": 200, "out_hidden_size": 128}
+    config = getattr(transformers, f"{name}Config")(
+        text_config=sizes | {"intermediate_size": 300, "vocab_size": 1000}, vision_config=vision | {"image_size": 112}
+    )
+    config.save_pretrained(tmp_path)
+    with torch.device("meta"):
+        model = getattr(transformers, f"{name}ForConditionalGeneration")(config)
+    shape = shape_of(ModelConfig(path=str(tmp_path)))
+    assert shape.vision is not None
+    counted = {
+        "projector": sum(p.numel() for p in model.model.visual.merger.parameters()),
+        "seen": sum(p.numel() for p in model.model.visual.parameters()),
+        "all": sum(p.numel() for p in model.parameters()),
+    }
+    assert shape.vision.projector_parameters == pytest.approx(counted["projector"], rel=0.01)
+    assert shape.vision.num_parameters == pytest.approx(counted["seen"], rel=0.01)
+    assert shape.num_parameters == pytest.approx(counted["all"], rel=0.005)
+
+
+def test_known_vision_language_models_count_as_their_names_say() -> None:
+    for name, billions in [("zai-org/GLM-4.1V-9B-Thinking", 10.29), ("Qwen/Qwen2.5-VL-3B-Instruct", 3.75)]:
+        assert shape_of(ModelConfig(path=name)).num_parameters / 1e9 == pytest.approx(billions, rel=0.002)
+
+
+def test_a_frozen_vision_tower_costs_its_weights_and_no_more() -> None:
+    trained, frozen = (
+        on_gpus(model={"path": "zai-org/GLM-4.1V-9B-Thinking", "freeze": parts}) for parts in ([], ["vision_tower"])
+    )
+    shape = shape_of(trained.model)
+    assert shape.vision is not None
+    with_tower, without = (learner_memory(config, shape) for config in (trained, frozen))
+    assert without.kept["weights"] == with_tower.kept["weights"]
+    moments = 8 * shape.vision.tower_parameters / 4 / 2**30  # of four ranks
+    assert with_tower.kept["optimizer"] - without.kept["optimizer"] == pytest.approx(moments)
+    assert with_tower.update["vision activations"] > 1 and without.update["vision activations"] == 0
+    lora = on_gpus(model={"path": "Qwen/Qwen2.5-VL-3B-Instruct", "lora": {}}, learner={"gpus": 1})
+    assert learner_memory(lora, shape_of(lora.model)).update["vision activations"] == 0
 
 
 def test_sizes_in_the_configuration_serve_a_model_that_is_not_here() -> None:

@@ -24,6 +24,10 @@ class HandwritingParams(Params):
 
     min_length: int = Field(1, ge=1, le=8, description="Fewest digits.")
     max_length: int = Field(1, ge=1, le=8, description="Most digits.")
+    largest: int = Field(450, ge=100, le=800, description="Side of a digit, in thousandths; smaller if there are many.")
+    spread: int = Field(
+        1000, ge=0, le=1000, description="Of the room around the digits, what they may move in, in thousandths."
+    )
     colors: int = Field(1, ge=1, le=len(_INKS), description="How many colours of ink there are.")
     shift: int = Field(0, ge=0, le=100, description="How far a digit stands from the line, in thousandths.")
     rotation: int = Field(0, ge=0, le=25, description="Largest angle of a digit, in degrees.")
@@ -47,12 +51,14 @@ class Handwriting(VisualTask[HandwritingParams]):
         count = rng.randint(params.min_length, max(params.min_length, params.max_length))
         images, labels = _digits()
         chosen = [rng.randrange(len(images)) for _ in range(count)]
-        cell = min(900 // count, 450)
+        cell = min(900 // count, params.largest)
+        corner = [rng.randint(50, 950 - cell * count), rng.randint(100, 900 - cell)]
+        middle = [(1000 - cell * count) // 2, (1000 - cell) // 2]
         scene: Scene = {
             "size": params.size,
             "digits": chosen,
             "cell": cell,
-            "at": [rng.randint(50, 950 - cell * count), rng.randint(100, 900 - cell)],
+            "at": [m + (c - m) * params.spread // 1000 for c, m in zip(corner, middle, strict=True)],
             "shifts": [rng.randint(-params.shift, params.shift) for _ in chosen],
             "angles": [rng.randint(-params.rotation, params.rotation) for _ in chosen],
             "ink": rng.choice(_INKS[: params.colors]),

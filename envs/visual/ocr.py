@@ -31,6 +31,12 @@ class OcrParams(Params):
     fonts: int = Field(1, ge=1, le=len(FONTS), description="How many fonts there are.")
     min_height: int = Field(400, ge=60, le=900, description="Smallest letters, in thousandths of the picture.")
     max_height: int = Field(500, ge=60, le=900, description="Largest letters; those that do not fit are smaller.")
+    spread: int = Field(
+        1000,
+        ge=0,
+        le=1000,
+        description="Of the room around the text, what it may move in, in thousandths; 0: in the middle.",
+    )
     rotation: int = Field(0, ge=0, le=30, description="Largest angle, in degrees.")
     noise: int = Field(0, ge=0, le=100, description="Strength of the noise.")
     colors: int = Field(1, ge=1, le=len(_INKS), description="How many colours of ink and paper there are.")
@@ -100,7 +106,7 @@ class Ocr(VisualTask[OcrParams]):
             "font": rng.choice(list(FONTS)[: params.fonts]),
             "height": rng.randint(params.min_height, max(params.min_height, params.max_height)),
             "angle": rng.randint(-params.rotation, params.rotation),
-            "at": [rng.randint(0, 1000), rng.randint(0, 1000)],
+            "at": [500 + (rng.randint(0, 1000) - 500) * params.spread // 1000 for _ in range(2)],
             "ink": rng.choice(_INKS[: params.colors]),
             "paper": rng.choice(_PAPERS[: params.colors]),
             "noise": [params.noise, rng.getrandbits(31) if params.noise else 0],
