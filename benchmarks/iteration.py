@@ -128,7 +128,7 @@ def ours(folder: Path, mix: str, count: int, iterations: int) -> list[dict[str, 
 
         settings = SamplingSettings(max_tokens=longest, temperature=1.0, top_p=1.0)
         answers = engine.generate(ids, [G] * count, settings, take, 3600)
-        found = {answer.index: answer.responses for answer in answers}
+        found = {answer.index: answer.responses for answer in answers if answer is not None}
         groups = [Group(Prompt(str(i), [], ""), ids[i], found[i]) for i in range(count)]
         for group in groups:
             for response in group.responses:

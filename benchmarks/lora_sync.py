@@ -98,7 +98,7 @@ def measure_engine(base: str, mode: str, rank: int, syncs: int) -> dict[str, flo
             lambda most: [left.pop(0) for _ in range(min(most, len(left)))],  # noqa: B023 - used at once
             600,
         )
-        found = {answer.index: answer.responses for answer in answers}
+        found = {answer.index: answer.responses for answer in answers if answer is not None}
         tokens = sum(len(response.token_ids) for responses in found.values() for response in responses)
         speeds.append(tokens / (time.perf_counter() - started))
     batch = make_batch([Group(Prompt(str(i), [], ""), prompts[i], found[i]) for i in range(4)], np.zeros(4 * RESPONSES))

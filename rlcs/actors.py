@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import dataclass
 from typing import Any
 
 from rlcs.config import ClusterConfig
@@ -73,3 +74,56 @@ def get(references: Any, timeout_s: float | None, doing: str) -> Any:
             raise cause from error
         text = " ".join(str(error).split())
         raise EngineError(f"an actor died while {doing}: {text[:500]}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class ActorProcess:
+    """The process of an actor, to be told from a later one that has the same number."""
+
+    node: str
+    """Ray's name of its machine."""
+    pid: int
+    started: float
+    """Seconds since 1970."""
+
+
+def own_process() -> ActorProcess:
+    """This process, which is a Ray worker or a driver."""
+    import psutil
+    import ray
+
+    node = str(ray.get_runtime_context().get_node_id())
+    return ActorProcess(node, os.getpid(), float(psutil.Process().create_time()))
+
+
+def end_actor(actor: Any, process: ActorProcess | None = None) -> None:
+    """End an actor, and its `process` also where it hangs or was stopped and does not hear Ray."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    ray.kill(actor)
+    if process is None:
+        return
+    if process.node == str(ray.get_runtime_context().get_node_id()):
+        _end_process(process)
+        return
+    strategy = NodeAffinitySchedulingStrategy(process.node, soft=False)
+    ray.remote(_end_process).options(num_cpus=0, scheduling_strategy=strategy).remote(process)
+
+
+def _end_process(process: ActorProcess) -> None:
+    import psutil
+
+    try:
+        found = psutil.Process(process.pid)
+        if found.create_time() != process.started:
+            return
+        children = found.children(recursive=True)
+        found.kill()
+    except psutil.NoSuchProcess:
+        return
+    for child in children:
+        try:
+            child.kill()
+        except psutil.NoSuchProcess:
+            continue

@@ -17,6 +17,7 @@ from rlcs.curricula.adaptive import AdaptivePlan, allocate_responses
 from rlcs.curricula.base import Curriculum
 from rlcs.curricula.quadrature import Floats
 from rlcs.errors import ConfigError
+from rlcs.rollout.fleet import answered
 from rlcs.types import Group, Prompt
 
 Request = Callable[[Sequence[Prompt], Sequence[int]], list[Group]]
@@ -58,9 +59,14 @@ def respond_adaptively(
     """
     first = rollout.first_generations
     groups = request(prompts, [first] * len(prompts))
+    if len(groups) < len(prompts):  # some are set aside
+        places = answered(prompts, groups)
+        prompts, belief = [prompts[place] for place in places], (belief[0][places], belief[1][places])
     right = np.asarray([group.pass_rate * first for group in groups])
     extra = allocate_responses(*belief, right, first, budget - first * len(prompts), rollout.largest_group - first)
     asked = np.flatnonzero(extra)
-    for index, more in zip(asked, request([prompts[i] for i in asked], extra[asked].tolist()), strict=True):
+    more_prompts = [prompts[i] for i in asked]
+    more_groups = request(more_prompts, extra[asked].tolist())
+    for index, more in zip(asked[answered(more_prompts, more_groups)], more_groups, strict=True):
         groups[index].responses += more.responses
     return groups

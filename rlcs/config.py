@@ -260,6 +260,9 @@ class RolloutConfig(Section):
     cpu_kv_cache_gib: PositiveInt = Field(1, description="Memory for an engine's KV cache on a CPU, in GiB.")
     enforce_eager: bool = Field(True, description="Do not compile or capture CUDA graphs.")
     timeout_s: PositiveFloat = Field(600, description="Deadline of one request to an engine, in seconds.")
+    heartbeat_s: PositiveFloat = Field(
+        120, description="An engine that makes no step for so many seconds hangs: it is ended and replaced."
+    )
     weight_sync: Literal["auto", "object_store", "cuda_ipc", "nccl"] = Field(
         "auto",
         description="Way of new weights to the engines: Ray's shared memory (object_store), the memory of a GPU that "
@@ -815,6 +818,9 @@ class ClusterConfig(Section):
     num_nodes: PositiveInt = Field(1, description="Nodes that the actors are placed on.")
     gpus_per_node: int | None = Field(None, ge=0, description="GPUs of each node; num_gpus or those found if null.")
     gpu_memory_gib: PositiveFloat = Field(80.0, description="Memory of one GPU in GiB, for the estimates.")
+    max_restarts: NonNegativeInt = Field(
+        5, description="Engines and learners that may be replaced within one iteration; one more ends the run."
+    )
 
 
 class Config(Section):

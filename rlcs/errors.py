@@ -35,6 +35,14 @@ class EngineError(RLCSError):
     """A rollout engine could not start, or a request to it failed or ran past its deadline."""
 
 
+class DeadlineError(EngineError):
+    """Engines that work as they should are too slow for `rollout.timeout_s`: nothing that is replaced would help."""
+
+
+class TooManyFaultsError(EngineError):
+    """Actors failed again and again (`cluster.max_restarts`): the run ends, its last checkpoint stays."""
+
+
 class CheckpointError(RLCSError):
     """A checkpoint or a run folder is missing, damaged or of another version."""
 

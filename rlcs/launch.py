@@ -22,6 +22,7 @@ from rlcs.data import DataSplits
 from rlcs.envs.base import Environment
 from rlcs.errors import CheckpointError, ConfigError, RLCSError
 from rlcs.evaluation import BudgetRow, evaluate, mean_accuracy, thinking_curve
+from rlcs.faults import Faults
 from rlcs.interrupt import StopRequest, uninterrupted
 from rlcs.models import context_length, load_tokenizer
 from rlcs.preflight import available_cpus, available_gpus, check_before_start, check_prompt_lengths
@@ -336,7 +337,8 @@ def evaluate_run(
     start_ray(config.cluster)
     try:
         tokenizer = load_tokenizer(policy, trust_remote_code=config.model.trust_remote_code)
-        rollouts = RolloutFleet(policy, config.model, config.rollout, tokenizer, seed=config.seed)
+        faults = Faults(config.cluster.max_restarts)
+        rollouts = RolloutFleet(policy, config.model, config.rollout, tokenizer, seed=config.seed, faults=faults)
         scoring = ScoringFleet(config.reward, materials.default_reward)
         rollouts.start()
         held_out = materials.data.eval

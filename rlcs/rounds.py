@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from rlcs.adaptive import num_prompts, respond_adaptively
 from rlcs.config import Config
 from rlcs.curricula.base import Curriculum, Observation
-from rlcs.errors import RLCSError
+from rlcs.errors import EngineError, RLCSError
 from rlcs.leftovers import LeftoverGroups
-from rlcs.rollout.fleet import RolloutFleet
+from rlcs.rollout.fleet import RolloutFleet, answered
 from rlcs.scoring import ScoringFleet, latency_metrics, merge_metrics
 from rlcs.stopwatch import Stopwatch
 from rlcs.types import Group, Prompt
@@ -78,6 +78,9 @@ class Rounds:
                 predicted = curriculum.predict(drawn)
             budget = (wanted if groups else batch_size) * self._config.rollout.num_generations
             part = self._respond(drawn, budget=budget)
+            if len(part) < len(drawn):  # engines failed over the others: they are set aside
+                places = answered([self._prompts[row] for row in drawn], part)
+                drawn, predicted = drawn[places], None if predicted is None else predicted[places]
             if predicted is not None:
                 for group, rate in zip(part, predicted.tolist(), strict=True):
                     group.predicted_pass_rate = rate
@@ -88,6 +91,10 @@ class Rounds:
                 wanted = curriculum.redraw(batch_size, useful)
             if not wanted:
                 break
+        if not groups:
+            raise EngineError(
+                "every prompt of this round is set aside, since engines failed over them: see faults.jsonl"
+            )
         scoring = merge_metrics(self._scoring_metrics) | latency_metrics(groups)
         return Round(groups, scoring, self._watch.seconds)
 

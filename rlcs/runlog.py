@@ -4,6 +4,7 @@
     starts.jsonl                   a line each start: versions, machine, command
     now.json                       what the run is doing at this moment
     actors.json                    how its actors and queues are
+    faults.jsonl                   a line for each actor that was replaced and each prompt that was set aside
     metrics.jsonl                  a line an iteration: {"schema": 2, "step": 1, "time": ..., "reward/mean": ...}
     evaluations.jsonl              a line for each evaluation, domain and tier
     rollouts/step-000001.parquet   every response of an iteration with its score
@@ -22,6 +23,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -31,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlcs.config import LoggingConfig
 from rlcs.errors import CheckpointError
+from rlcs.faults import Fault
 from rlcs.loggers import TABLE_COLUMNS, LoggerSet
 from rlcs.machine import Gauges, describe
 from rlcs.run_compaction import Compactor, cut_parts
@@ -74,6 +77,7 @@ __all__ = [
     "read_actors",
     "read_draws",
     "read_evaluations",
+    "read_faults",
     "read_lines",
     "read_metrics",
     "read_parquet",
@@ -128,6 +132,7 @@ class RunLog:
         self._metrics = run_dir / "metrics.jsonl"
         self._loggers = LoggerSet(config, run_dir, run_config)
         self._gauges = Gauges(run_dir)
+        self._fault_lock = threading.Lock()
         self._compactor = Compactor()
         for folder in self._folders():
             remove_leftovers(folder)
@@ -144,6 +149,11 @@ class RunLog:
         data = json.dumps({"schema": SCHEMA_VERSION, **asdict(snapshot)}).encode()
         replace_file(self._dir / "actors.json", data, durable=False)
         self._loggers.log_actors(snapshot)
+
+    def note_fault(self, fault: Fault, step: int) -> None:
+        """Append a line to faults.jsonl; `step` iterations were done. May be called from another thread."""
+        with self._fault_lock:
+            append_lines(self._dir / "faults.jsonl", [{"schema": SCHEMA_VERSION, "step": step, **asdict(fault)}])
 
     def write_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append an iteration's metrics, with `system/...` of this machine, and pass them on to other tools."""
@@ -202,6 +212,12 @@ class RunLog:
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl. Raises CheckpointError if `run_dir` is no run."""
     return read_lines(_existing(run_dir, "metrics.jsonl"))
+
+
+def read_faults(run_dir: Path) -> list[dict[str, Any]]:
+    """The lines of faults.jsonl, see `rlcs.faults.Fault`; none where nothing failed."""
+    path = run_dir / "faults.jsonl"
+    return read_lines(path) if path.exists() else []
 
 
 def read_actors(run_dir: Path) -> Snapshot | None:

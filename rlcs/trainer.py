@@ -20,6 +20,7 @@ from rlcs.config import Config
 from rlcs.curricula.base import Curriculum
 from rlcs.data import DataSplits
 from rlcs.evaluation import evaluate
+from rlcs.faults import Fault, Faults
 from rlcs.interrupt import StopRequest
 from rlcs.learner.advantages import learning_batch
 from rlcs.learner.group import LearnerGroup
@@ -32,7 +33,7 @@ from rlcs.progress import Display
 from rlcs.reservation import Reservation
 from rlcs.rollout.fleet import RolloutFleet
 from rlcs.rounds import Round, Rounds, staleness_metrics
-from rlcs.runlog import EvaluationRow, RunLog
+from rlcs.runlog import EvaluationRow, RunLog, read_faults
 from rlcs.scoring import ScoringFleet
 from rlcs.stopwatch import Stopwatch
 from rlcs.types import Group
@@ -69,6 +70,7 @@ class Trainer:
         self._leftovers = LeftoverGroups(config.curriculum.leftover_age)
         self._thread = threading.get_ident()
         self._stop = StopRequest(lambda: None)
+        self._faults = Faults(config.cluster.max_restarts, self._report_fault)
         self._runlog: RunLog | None = None
         self._rollouts: RolloutFleet | None = None
         self._scoring: ScoringFleet | None = None
@@ -97,6 +99,8 @@ class Trainer:
             options=reserved.engines(),
             takes_turns=takes_turns,
             transfer=vllm_backend(choose_backend(config)),
+            faults=self._faults,
+            spare_path=self._policy,
         )
         if takes_turns:
             self._rollouts.start()  # an engine measures what is free of its GPU: before the learner takes its part
@@ -109,11 +113,17 @@ class Trainer:
         self._runlog.write_prompts(self.data.train)
         if self._checkpoint is not None:
             self._saved_step = self.progress.step
+            self._rollouts.set_aside.update(
+                (fault["who"].removeprefix("prompt "), fault["reason"])
+                for fault in read_faults(self.run_dir)
+                if fault["kind"] == "poison_prompts"
+            )
             self._curriculum.load_state_dict(load_arrays(self._checkpoint / "curriculum"))
             if (self._checkpoint / "leftovers.json").is_file():
                 self._leftovers.load_state_dict(load_arrays(self._checkpoint / "leftovers"), self.data.train)
             self._learner.load_state(self._checkpoint / "learner")
             self._runlog.rewind(self.progress.step)
+        self._rollouts.lend_weights = None if config.rollout.max_staleness else self._learner.weights
         self._sync = open_weight_sync(config, self._learner, self._rollouts, version=version)
         self._display.note(f"weights go to the engines by {self._sync.name}")
         rounds = Rounds(
@@ -197,9 +207,11 @@ class Trainer:
             **{f"time/{stage}": seconds for stage, seconds in watch.seconds.items()},
             "progress/generated_tokens": float(self.progress.generated_tokens),
             "progress/seconds": self.progress.seconds,
+            **self._faults.metrics(),
             **(self._monitor.metrics() if self._monitor is not None else {}),
         }
         self._runlog.write_metrics(self.progress.step, metrics)
+        self._faults.progress()
         return metrics
 
     def _select(self, groups: list[Group]) -> tuple[list[Group], NDArray[np.int64]]:
@@ -272,6 +284,11 @@ class Trainer:
         if self._runlog is not None:
             self._runlog.close()
         stop_ray()
+
+    def _report_fault(self, fault: Fault) -> None:
+        self._display.note(f"{fault.who} {fault.reason}")
+        if self._runlog is not None:
+            self._runlog.note_fault(fault, self.progress.step)
 
     def _note_stage(self, stage: str) -> None:
         """Write down what the run does now; not what it does beside that."""

@@ -7,7 +7,7 @@ it is imported: `engine_env` gives those that the process must be started with.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rlcs.adapters import base_model, is_packed_adapter
 from rlcs.config import ModelConfig, RolloutConfig
-from rlcs.errors import EngineError, RLCSError
+from rlcs.errors import DeadlineError, EngineError, RLCSError
 from rlcs.rollout.adapter import EngineAdapter
 from rlcs.rollout.force_answer import ForceAnswer, Sampled
 from rlcs.rollout.work import SamplingSettings
@@ -160,14 +160,17 @@ class Engine:
         take: Take,
         deadline_s: float,
         media: Sequence[Loadable | None] = (),
-    ) -> list[Answer]:
+    ) -> Iterator[Answer | None]:
         """`counts[i]` responses to each `prompts[i]` (token ids, [P]) whose index i `take` hands out.
+
+        Yields each answer when its last response is done, and None after every step, as a sign of life.
 
         `media[i]`: what prompt i shows, one placeholder token in `prompts[i]` for each picture and video; empty if all
         is text.
 
         Raises:
-            EngineError: a request failed, or `deadline_s` seconds have passed.
+            EngineError: a request failed.
+            DeadlineError: `deadline_s` seconds have passed.
         """
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
@@ -194,7 +197,6 @@ class Engine:
         lora = self._adapter.request if self._adapter is not None else None
         usual = max(1, round(sum(counts) / max(1, len(counts))))  # responses a prompt
         deadline = time.monotonic() + deadline_s
-        finished: list[Answer] = []
         partial_answers: dict[int, _Partial] = {}
         num_running = sequences = 0
         queue_is_empty = False
@@ -223,7 +225,7 @@ class Engine:
                         sequences += counts[index]
                     num_running += len(indices)
                 if num_running == 0:
-                    return finished
+                    return
                 for output in self._engine.step():
                     if not output.finished:
                         continue
@@ -253,10 +255,11 @@ class Engine:
                         )
                     if not answer.running:
                         num_running -= 1
-                        finished.append(Answer(index, self._responses(answer.responses), answer.prompt_ids))
                         del partial_answers[index]
+                        yield Answer(index, self._responses(answer.responses), answer.prompt_ids)
+                yield None
                 if time.monotonic() > deadline:
-                    raise EngineError(
+                    raise DeadlineError(
                         f"an engine did not finish within rollout.timeout_s ({self._config.timeout_s:g} s); "
                         f"{num_running} prompts were still running: raise the limit or lower max_completion_length"
                     )

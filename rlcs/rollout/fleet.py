@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from rlcs.actors import get
+from rlcs.actors import ActorProcess, own_process
 from rlcs.config import ModelConfig, RolloutConfig
+from rlcs.errors import EngineError
+from rlcs.faults import Faults
 from rlcs.rollout.engine import Answer, Engine, engine_env
-from rlcs.rollout.work import LengthEstimator, SamplingSettings, WorkQueue
+from rlcs.rollout.engine_pool import EnginePool
+from rlcs.rollout.requests import Requests
+from rlcs.rollout.work import LengthEstimator, SamplingSettings
 from rlcs.types import Group, Prompt
 from rlcs.vision.pixels import PixelStore, SharedPixels
 from rlcs.vitals import Vitals, Watched, measure
@@ -20,9 +25,10 @@ from rlcs.vitals import Vitals, Watched, measure
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_START_TIMEOUT_S = 900
-"""Loading a large model from a slow disk takes minutes."""
 _SYNC_TIMEOUT_S = 600
+_SIGN_EVERY_S = 1.0
+"""How often an engine says that it goes on."""
+_QUEUE_TIMEOUT_S = 30.0
 
 
 class EngineActor:
@@ -30,24 +36,42 @@ class EngineActor:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._engine = Engine(*args, **kwargs)
+        self._finished: list[int] = []  # answered since the queue was asked the last time
 
-    def ready(self) -> bool:
-        """Returns once the engine has loaded."""
-        return True
+    def ready(self) -> ActorProcess:
+        """Its process, once the engine has loaded."""
+        return own_process()
 
     def generate(
         self,
         prompts: list[NDArray[np.int32]],
         counts: list[int],
         settings: SamplingSettings,
+        name: str,
         queue: Any,
         deadline_s: float,
         media: list[SharedPixels | None],
-    ) -> list[Answer]:
-        """See `Engine.generate`; requests are pulled from the queue actor."""
-        return self._engine.generate(
-            prompts, counts, settings, lambda most: ray.get(queue.take.remote(most)), deadline_s=deadline_s, media=media
-        )
+    ) -> Iterator[Answer | None]:
+        """See `Engine.generate`; requests are pulled from the queue actor, which knows this engine as `name`.
+
+        Where the queue is lost, what was pulled is answered and no more is asked for.
+        """
+
+        def take(most: int) -> list[int]:
+            finished, self._finished = self._finished, []
+            try:
+                taken: list[int] = ray.get(queue.take.remote(most, name, finished), timeout=_QUEUE_TIMEOUT_S)
+            except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
+                return []
+            return taken
+
+        last_sign = time.monotonic()
+        for answer in self._engine.generate(prompts, counts, settings, take, deadline_s=deadline_s, media=media):
+            if answer is not None:
+                self._finished.append(answer.index)
+            if answer is not None or time.monotonic() - last_sign > _SIGN_EVERY_S:
+                last_sign = time.monotonic()
+                yield answer
 
     def sleep(self) -> None:
         """See `Engine.sleep`."""
@@ -74,7 +98,7 @@ class EngineActor:
 class RolloutFleet:
     """Engines that answer prompts; `start` must be called before the first use.
 
-    Generation sees the weights of the last `sync`.
+    Generation sees the weights of the last `sync`. Engines that fail are replaced (`rlcs.rollout.engine_pool`).
     """
 
     def __init__(
@@ -90,36 +114,65 @@ class RolloutFleet:
         options: Sequence[dict[str, Any]] | None = None,
         takes_turns: bool = False,
         transfer: str | None = None,
+        faults: Faults | None = None,
+        spare_path: str | None = None,
     ) -> None:
         """`version`: number of updates that the policy in `model_path` has seen. `options`: Ray options of each engine's
         actor, where it has a reserved place (`rlcs.reservation`). `takes_turns`: the engines share GPUs with the learner;
-        `sleep` before it works, and `sync` after.
+        `sleep` before it works, and `sync` after. `faults`: counts the engines that fail; without it the first ends the
+        run. `spare_path`: what an engine that replaces another loads before it is given the weights of the last sync, where
+        `model_path` may be gone by then.
         """
         self._config = config
         self._takes_turns = takes_turns
         self._tokenizer = tokenizer
         self._lengths = LengthEstimator(default=config.max_completion_length / 2)
         self._pixels = PixelStore()
-        self._queue = ray.remote(WorkQueue).options(num_cpus=0).remote()
-        actor = ray.remote(EngineActor)
+        self.faults = faults or Faults(0)
+        self.set_aside: dict[str, str] = {}
+        """Prompts that are answered no more, by their id: engines failed over them. And why."""
+        self.lend_weights: Callable[[], Any] | None = None
+        """A Ray reference to the present weights, for a new engine; where they do not come through `sync`."""
+        self._version = version
+        self._is_initial = True
+        self._weights: Any = None  # of the last sync, for engines that start anew
         default = {"num_cpus": config.cpus_per_engine, "num_gpus": config.gpus_per_engine}
-        self.engines = [
-            actor.options(**_with_env(options[index] if options else default, engine_env(config))).remote(
-                model_path,
+        actor = ray.remote(EngineActor)
+
+        def start_engine(index: int, restarts: int) -> Any:
+            return actor.options(
+                **_with_env(options[index] if options else default, engine_env(config)), max_restarts=0
+            ).remote(
+                model_path if self._is_initial else spare_path or model_path,
                 model,
                 config,
                 max_model_len=max_model_len or config.max_prompt_length + config.max_completion_length,
-                seed=seed + 1000 * index,
-                version=version,
+                # A new engine must not repeat the random numbers of the one before it.
+                seed=seed + 1000 * index + 101 * restarts,
+                version=self._version,
                 takes_turns=takes_turns,
                 transfer=transfer,
             )
-            for index in range(config.num_engines)
-        ]
+
+        self._pool = EnginePool(start_engine, self._furnish, config.num_engines, self.faults, config.heartbeat_s)
+
+    @property
+    def engines(self) -> list[Any]:
+        """Ray actors of the engines."""
+        return self._pool.actors
+
+    @property
+    def restarts(self) -> int:
+        """How often an engine was replaced."""
+        return self._pool.restarts
 
     def start(self) -> None:
         """Wait until every engine has loaded. Raises EngineError if one could not."""
-        get([engine.ready.remote() for engine in self.engines], _START_TIMEOUT_S, "starting the engines")
+        self._pool.begin()
+
+    def settle(self) -> None:
+        """Wait until every engine that is being replaced is in service."""
+        self._pool.settle()
 
     def encode(self, prompt: Prompt) -> NDArray[np.int32]:
         """[P] the prompt's tokens by the policy's chat template."""
@@ -141,9 +194,16 @@ class RolloutFleet:
         `num_samples`: responses a prompt, one number or one for each; `rollout.num_generations` if not given. `temperature`
         and `thinking_budget`: those of `rollout` if not given.
 
+        A prompt that is `set_aside`, before or now, has none: see `answered`.
+
         Raises:
-            EngineError: an engine died, failed or ran past `rollout.timeout_s`.
+            TooManyFaultsError: engines failed more often than `cluster.max_restarts`.
+            DeadlineError: one ran past `rollout.timeout_s`.
         """
+        wanted = num_samples or self._config.num_generations
+        all_counts = [wanted] * len(prompts) if isinstance(wanted, int) else list(wanted)
+        places = [place for place, prompt in enumerate(prompts) if prompt.id not in self.set_aside]
+        prompts, counts = [prompts[place] for place in places], [all_counts[place] for place in places]
         if not prompts:
             return []
         settings = SamplingSettings(
@@ -152,26 +212,26 @@ class RolloutFleet:
             top_p=self._config.top_p,
             thinking_budget=thinking_budget or self._config.thinking_budget,
         )
-        wanted = num_samples or self._config.num_generations
-        counts = [wanted] * len(prompts) if isinstance(wanted, int) else list(wanted)
         prompt_ids = [self.encode(prompt) for prompt in prompts]
         expected = [
             len(ids) + count * self._lengths.estimate(prompt)
             for prompt, ids, count in zip(prompts, prompt_ids, counts, strict=True)
         ]
-        # Engines pull through calls of their own, which Ray does not order after this one: wait for it.
-        get(self._queue.fill.remote(expected, len(self.engines)), 60, "filling the request queue")
         shared, media = ray.put(prompt_ids), self._pixels.share(prompts)
         shown = media if any(media) else []
-        calls = [
-            engine.generate.remote(shared, counts, settings, self._queue, self._config.timeout_s, shown)
-            for engine in self.engines
-        ]
-        # Engines watch the deadline themselves; the grace covers one that hangs inside a step.
-        results = get(calls, self._config.timeout_s + 30, "generating")
-        answers: dict[int, Answer] = {answer.index: answer for part in results for answer in part}
+
+        def submit(engine: Any, name: str, queue: Any) -> Any:
+            call = engine.generate.options(num_returns="streaming")
+            return call.remote(shared, counts, settings, name, queue, self._config.timeout_s, shown)
+
+        requests = Requests(expected)
+        answers = {answer.index: answer for answer in self._pool.answers(requests, submit)}
+        for index in requests.set_aside:
+            self._set_aside(prompts[index])
         groups = []
         for index, (prompt, ids) in enumerate(zip(prompts, prompt_ids, strict=True)):
+            if index not in answers:
+                continue
             answer = answers[index]
             if answer.prompt_ids is not None:
                 ids = answer.prompt_ids
@@ -183,31 +243,66 @@ class RolloutFleet:
     def sleep(self) -> None:
         """Leave GPUs that are shared with the learner to it, until the next `sync`; does nothing elsewhere."""
         if self._takes_turns:
-            get([engine.sleep.remote() for engine in self.engines], 600, "putting the engines to sleep")
+            self._pool.each("sleep", timeout_s=_SYNC_TIMEOUT_S, doing="putting the engines to sleep")
 
     def sync(self, weights: Any, version: int) -> int:
-        """Put new weights (a Ray reference to a dict by Hugging Face names) in place; returns their bytes."""
+        """Put new weights (a Ray reference to a dict by Hugging Face names) in place; returns their bytes.
+
+        The reference is kept until the next sync, for engines that replace others.
+        """
         self._pixels.clear()  # the next iteration has other prompts
-        calls = [engine.load_weights.remote(weights, version) for engine in self.engines]
-        return int(max(get(calls, _SYNC_TIMEOUT_S, "syncing weights")))
+        self._weights, self._version, self._is_initial = weights, version, False
+        self._pool.refurnish()
+        doing = "syncing weights"
+        return int(
+            max(self._pool.each("load_weights", weights, version, timeout_s=_SYNC_TIMEOUT_S, doing=doing), default=0)
+        )
 
     def adopt(self, version: int) -> None:
         """Every engine forgets what it has cached; its weights are of `version`."""
         self._pixels.clear()
-        get([engine.adopt.remote(version) for engine in self.engines], _SYNC_TIMEOUT_S, "syncing weights")
+        self._weights, self._version, self._is_initial = None, version, False
+        self._pool.each("adopt", version, timeout_s=_SYNC_TIMEOUT_S, doing="syncing weights")
 
     def watched(self) -> list[Watched]:
         """The engines, for `rlcs.monitor`."""
-        return [Watched(f"engine-{index}", "rollouts", engine) for index, engine in enumerate(self.engines)]
+        return self._pool.watched()
 
     def waiting(self) -> int:
         """Requests that no engine has taken yet."""
-        return int(get(self._queue.waiting.remote(), 5, "asking the request queue"))
+        return self._pool.waiting()
 
     def close(self) -> None:
         """End the engines' processes."""
-        for actor in [*self.engines, self._queue]:
-            ray.kill(actor)
+        self._pool.close()
+
+    def _furnish(self, engine: Any) -> Any:
+        """Give a new engine the present weights; None where it has loaded them by itself."""
+        if self._is_initial:
+            return None
+        weights = self._weights
+        if weights is None:
+            if self.lend_weights is None:
+                raise EngineError("an engine was lost, and weights that were sent from GPU to GPU cannot be had again")
+            weights = self.lend_weights()
+        return engine.load_weights.remote(weights, self._version)
+
+    def _set_aside(self, prompt: Prompt) -> None:
+        if prompt.id not in self.set_aside:
+            reason = "is set aside: two engines failed while they answered it"
+            self.set_aside[prompt.id] = reason
+            self.faults.note("poison_prompts", f"prompt {prompt.id}", reason)
+
+
+def answered(prompts: Sequence[Prompt], groups: Sequence[Group]) -> list[int]:
+    """Where in `prompts` those of `groups` stand, which are in the same order and may lack some (`set_aside`)."""
+    places, position = [], 0
+    for group in groups:
+        while prompts[position] is not group.prompt:
+            position += 1
+        places.append(position)
+        position += 1
+    return places
 
 
 def _with_env(options: dict[str, Any], env: dict[str, str]) -> dict[str, Any]:

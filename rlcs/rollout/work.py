@@ -29,38 +29,77 @@ class SamplingSettings:
 
 
 class WorkQueue:
-    """Hands out the indices of requests, the longest expected first."""
+    """Hands out the indices of requests, the longest expected first, and knows which engine holds which.
+
+    A request whose engine failed is under suspicion. An engine holds at most one of those at a time, so that a second
+    failure has one suspect.
+    """
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[int, float]] = deque()
         self._remaining_tokens = 0.0
         self._num_engines = 1
+        self._held: dict[str, set[int]] = {}
+        self._suspects: set[int] = set()
 
-    def fill(self, expected_tokens: Sequence[float], num_engines: int) -> None:
-        """Replace the queue by requests 0 to n - 1 with their expected cost in tokens."""
-        order = sorted(range(len(expected_tokens)), key=lambda index: -expected_tokens[index])
+    def fill(
+        self,
+        expected_tokens: Sequence[float],
+        num_engines: int,
+        indices: Sequence[int] | None = None,
+        suspects: Sequence[int] = (),
+    ) -> None:
+        """Replace the queue by `indices`, or all of 0 to n - 1, with the expected cost [n] in tokens of each request."""
+        wanted = range(len(expected_tokens)) if indices is None else indices
+        order = sorted(wanted, key=lambda index: -expected_tokens[index])
         self._waiting = deque((index, float(expected_tokens[index])) for index in order)
-        self._remaining_tokens = float(sum(expected_tokens))
+        self._remaining_tokens = float(sum(cost for _, cost in self._waiting))
         self._num_engines = num_engines
+        self._held = {}
+        self._suspects = set(suspects)
 
     def waiting(self) -> int:
         """How many requests nobody has taken yet."""
         return len(self._waiting)
 
-    def take(self, most: int) -> list[int]:
-        """Up to `most` requests, one at least if any waits; an empty list means that the queue is empty."""
+    def take(self, most: int, engine: str = "", finished: Sequence[int] = ()) -> list[int]:
+        """Up to `most` requests, one at least if any waits; an empty list means that there is nothing for this engine.
+
+        `finished`: the requests that `engine` has answered since it last asked.
+        """
+        held = self._held.setdefault(engine, set())
+        held.difference_update(finished)
         share = self._remaining_tokens / self._num_engines
+        suspicious = not held.isdisjoint(self._suspects)
         taken: list[int] = []
+        passed: list[tuple[int, float]] = []
         tokens = 0.0
         while self._waiting and len(taken) < most:
-            cost = self._waiting[0][1]
+            index, cost = self._waiting[0]
             if taken and tokens + cost > share:
                 break
-            index, _ = self._waiting.popleft()
+            self._waiting.popleft()
+            if index in self._suspects:
+                if suspicious:
+                    passed.append((index, cost))
+                    continue
+                suspicious = True
             taken.append(index)
             tokens += cost
+        self._waiting.extendleft(reversed(passed))
         self._remaining_tokens -= tokens
+        held.update(taken)
         return taken
+
+    def lose(self, engine: str) -> list[int]:
+        """The requests that an engine which failed held; they are forgotten until they are put back."""
+        return sorted(self._held.pop(engine, ()))
+
+    def put_back(self, requests: Sequence[tuple[int, float]]) -> None:
+        """Let requests (index and expected tokens) whose engine failed wait again, before all others, as suspects."""
+        self._waiting.extendleft(reversed(requests))
+        self._remaining_tokens += sum(cost for _, cost in requests)
+        self._suspects.update(index for index, _ in requests)
 
 
 class LengthEstimator:

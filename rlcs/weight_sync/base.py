@@ -36,8 +36,12 @@ class Sender(Protocol):
 class Receivers(Protocol):
     """The rollout fleet, as weight sync sees it: `rlcs.rollout.fleet.RolloutFleet`."""
 
-    engines: list[Any]
-    """Ray actors of the engines."""
+    @property
+    def engines(self) -> list[Any]:
+        """Ray actors of the engines; one that failed is replaced by another."""
+
+    def settle(self) -> None:
+        """Wait until all engines are in service."""
 
     def sync(self, weights: Any, version: int) -> int:
         """Put weights from a Ray reference in place; returns their bytes."""

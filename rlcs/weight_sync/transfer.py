@@ -9,6 +9,8 @@ Written against vLLM 0.32's source; not yet run on a GPU.
 
 from __future__ import annotations
 
+from typing import Any
+
 from rlcs.weight_sync.base import Receivers, Sender, WeightSync
 from rlcs.weight_sync.choice import vllm_backend
 
@@ -24,15 +26,18 @@ class TransferSync(WeightSync):
         super().__init__(learner, rollouts, version=version)
         self.name = backend  # type: ignore[misc]  # one class for two names
         self._workers = workers_per_engine
+        self._connected: list[Any] = []
 
     def open(self) -> None:
         """Connect the learner's first rank with the engines' workers."""
-        calls = self._learner.submit(
-            "open_transfer", vllm_backend(self.name), list(self._rollouts.engines), self._workers
-        )
+        self._connected = list(self._rollouts.engines)
+        calls = self._learner.submit("open_transfer", vllm_backend(self.name), self._connected, self._workers)
         self._learner.wait(calls, f"connecting the learner with the engines ({self.name})", _TIMEOUT_S)
 
     def _send(self, version: int) -> int:
+        self._rollouts.settle()
+        if list(self._rollouts.engines) != self._connected:  # one was replaced
+            self.open()
         calls = self._learner.submit("send_weights")
         num_bytes = self._learner.wait(calls, f"syncing weights ({self.name})", _TIMEOUT_S)
         self._rollouts.adopt(version)
