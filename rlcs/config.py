@@ -120,10 +120,11 @@ class ModelConfig(Section):
         if self.lora is None:
             raise ValueError("model.load_in_4bit needs model.lora: weights of 4 bits cannot be trained themselves")
         mode = self.lora.engine_mode
-        if mode == "merged" or self.lora.use_dora or self.lora.modules_to_save:
+        if mode == "merged" or self.lora.use_dora or self.lora.modules_to_save or self.lora.reaches_vision:
             raise ValueError(
-                "model.load_in_4bit goes with plain adapters that engines keep apart: leave out model.lora.use_dora and "
-                "model.lora.modules_to_save, and model.lora.engine_mode at auto or adapter"
+                "model.load_in_4bit goes with plain adapters that engines keep apart: leave out model.lora.use_dora, "
+                "model.lora.modules_to_save and parts other than the decoder in model.lora.target_parts, and "
+                "model.lora.engine_mode at auto or adapter"
             )
         return self
 

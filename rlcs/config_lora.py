@@ -21,6 +21,11 @@ class LoRAConfig(Section):
         "all-linear",
         description="Layers with an adapter: all-linear (all but the head), names, or a regular expression.",
     )
+    target_parts: list[Literal["vision_tower", "projector", "decoder"]] = Field(
+        default_factory=list,
+        description="Parts of a vision-language model in which target_modules are looked for; empty: the decoder for all-linear, "
+        "everywhere for names and expressions. Engines merge adapters of the vision tower and the projector.",
+    )
     modules_to_save: list[str] = Field(
         default_factory=list, description="Layers trained whole beside the adapter, such as lm_head."
     )
@@ -42,8 +47,15 @@ class LoRAConfig(Section):
     @model_validator(mode="after")
     def _vllm_has_a_kernel(self) -> Self:
         named = "use_dora" if self.use_dora else "modules_to_save" if self.modules_to_save else None
+        if self.reaches_vision:
+            named = "target_parts other than decoder"
         if named and self.engine_mode == "adapter":
             raise ValueError(
                 f"vLLM has no kernel for model.lora.{named}: set model.lora.engine_mode to merged, or leave it at auto"
             )
         return self
+
+    @property
+    def reaches_vision(self) -> bool:
+        """Whether layers of the vision tower or the projector are asked for by part."""
+        return bool(set(self.target_parts) - {"decoder"})

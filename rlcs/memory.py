@@ -202,11 +202,14 @@ def _vision_activations(config: Config, shape: ModelShape, tokens: int) -> float
 
 def _adapts_vision(model: ModelConfig) -> bool:
     """Whether something in the vision tower is trained: weights, or an adapter's."""
+    if model.lora is not None and not has_adapter_folder(model):
+        return "vision_tower" in model.lora.target_parts
     return model.lora is None and not has_adapter_folder(model)
 
 
 def adapter_parameters(model: ModelConfig, shape: ModelShape) -> int | None:
-    """Parameters of the adapter that is trained, layers outside of the decoder left out; None where there is none."""
+    """Parameters of the adapter that is trained, those of layers outside of the decoder where
+    `model.lora.target_parts` asks for them; None where there is none."""
     if has_adapter_folder(model):
         assert model.path is not None
         content = read_adapter_config(model.path)
@@ -226,9 +229,18 @@ def adapter_parameters(model: ModelConfig, shape: ModelShape) -> int | None:
         "up_proj": (width + inner) * experts,
         "down_proj": (width + inner) * experts,
     }
+    seen = 0
+    if model.lora is not None and shape.vision is not None and not has_adapter_folder(model):
+        vision, parts = shape.vision, model.lora.target_parts
+        if "vision_tower" in parts:
+            seen += vision.num_layers * (8 * vision.hidden_size + 3 * (vision.hidden_size + vision.intermediate_size))
+        if "projector" in parts:  # about: two square matrices as good as any
+            seen += 4 * vision.patches_per_token * vision.hidden_size + 2 * width
+        if parts and "decoder" not in parts:
+            return rank * seen
     named = [name for name in sides if isinstance(target, list) and name in target]
     # Names that are not known here, or a pattern: as if it were every layer.
-    return rank * shape.num_layers * sum(sides[name] for name in named or sides)
+    return rank * (seen + shape.num_layers * sum(sides[name] for name in named or sides))
 
 
 def has_adapter_folder(model: ModelConfig) -> bool:

@@ -28,7 +28,14 @@ if TYPE_CHECKING:
 
 _TRAINED = "default"
 _REFERENCE = "reference"
-_VISION = r"(.*\.)?(visual|vision_tower|vision_model|multi_modal_projector)\..*"
+_PROJECTOR = r"(.*\.)?(visual\.merger|multi_modal_projector)\..*"
+_SEES = r"(.*\.)?(visual|vision_tower|vision_model|multi_modal_projector)\..*"
+_PARTS = {
+    "vision_tower": rf"(?!{_PROJECTOR}){_SEES}",
+    "projector": _PROJECTOR,
+    "decoder": rf"(?!{_SEES}).*",
+}
+"""Expressions for the whole names of a part's layers."""
 
 
 class Adapter:
@@ -142,8 +149,7 @@ def attach(model: PreTrainedModel, path: str, lora: LoRAConfig | None, *, seed: 
             lora_alpha=lora.lora_alpha,
             lora_dropout=0.0,
             target_modules=target,
-            # vLLM computes no adapter in a vision tower; named layers are taken wherever they are.
-            exclude_modules=_VISION if target == "all-linear" and sees(model.config) else None,
+            exclude_modules=_excluded(model, lora),
             modules_to_save=lora.modules_to_save or None,
             use_rslora=lora.use_rslora,
             use_dora=lora.use_dora,
@@ -161,6 +167,20 @@ def attach(model: PreTrainedModel, path: str, lora: LoRAConfig | None, *, seed: 
     _check_tied_head(model)
     _set_dropout(model, lora.lora_dropout if lora is not None else 0.0)
     return peft  # type: ignore[no-any-return]
+
+
+def _excluded(model: PreTrainedModel, lora: LoRAConfig) -> str | None:
+    """An expression for the layers without an adapter, whatever `target_modules` says; None where there are none."""
+    parts = lora.target_parts
+    if not sees(model.config):
+        if parts:
+            raise ConfigError(f"model.lora.target_parts: a {type(model).__name__} sees nothing; leave it empty")
+        return None
+    if not parts and lora.target_modules == "all-linear":
+        parts = ["decoder"]  # vLLM computes no adapter in a vision tower
+    if not parts:
+        return None
+    return "|".join(f"(?:{pattern})" for part, pattern in _PARTS.items() if part not in parts) or None
 
 
 def quantization(model: ModelConfig | None, dtype: torch.dtype) -> Any:

@@ -83,8 +83,16 @@ def choose_mode(lora: LoRAConfig | None, shape: Mapping[str, Any], *, on_gpu: bo
     asked = lora.engine_mode if lora is not None else "auto"
     if asked != "auto":
         return asked
-    has_kernel = not shape.get("use_dora") and not shape.get("modules_to_save")
+    has_kernel = not shape.get("use_dora") and not shape.get("modules_to_save") and not reaches_vision(lora, shape)
     return "adapter" if on_gpu and has_kernel else "merged"
+
+
+def reaches_vision(lora: LoRAConfig | None, shape: Mapping[str, Any]) -> bool:
+    """Whether an adapter has layers in a vision tower or projector, as far as its configuration tells."""
+    if lora is not None and lora.reaches_vision:
+        return True
+    named = shape.get("target_modules")
+    return any("visual." in name for name in ([named] if isinstance(named, str) else named or ()))
 
 
 def _shape(path: str, lora: LoRAConfig | None) -> dict[str, Any]:

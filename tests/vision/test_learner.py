@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from rlcs.learner.learner import Learner
 from rlcs.learner.vision import cache_of
 from rlcs.leftovers import LeftoverGroups
 from rlcs.merge import merge
+from rlcs.rollout.adapter import choose_mode
 from rlcs.types import Batch, FinishReason, Group, Prompt, Response, Score
 from rlcs.vision.pixels import Pixels, decode_prompt
 from rlcs.vision.processing import load_processor
@@ -171,6 +173,39 @@ def test_an_adapter_leaves_the_vision_tower_alone_and_merges(tiny_glm4v: Path, b
     np.testing.assert_allclose(merged.logprobs(batch), learner.logprobs(batch), atol=3e-5)
     again = Learner(str(tmp_path / "adapter"), LearnerConfig(threads=1))
     np.testing.assert_allclose(again.logprobs(batch), learner.logprobs(batch), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("parts", "inside"),
+    [
+        (["vision_tower"], {"visual.blocks"}),
+        (["projector"], {"visual.merger"}),
+        (["vision_tower", "projector", "decoder"], {"visual.blocks", "visual.merger", "language_model"}),
+    ],
+)
+def test_an_adapter_goes_into_the_parts_that_are_named(
+    tiny_glm4v: Path, batch: Batch, tmp_path: Path, parts: list[Any], inside: set[str]
+) -> None:
+    model = ModelConfig(path=str(tiny_glm4v), lora=LoRAConfig(r=4, target_parts=parts))
+    learner = Learner(str(tiny_glm4v), LearnerConfig(threads=1, learning_rate=1e-2), model=model)
+    for _ in range(2):
+        assert learner.update(batch)["learner/grad_norm"] > 0
+    trained = [name for name, parameter in learner.model.named_parameters() if parameter.requires_grad]
+    for place in ("visual.blocks", "visual.merger", "language_model"):
+        assert any(place in name for name in trained) == (place in inside)
+    learner.save_policy(tmp_path / "adapter")
+    merge(tmp_path / "adapter", tmp_path / "merged")
+    merged = Learner(str(tmp_path / "merged"), LearnerConfig(threads=1))
+    np.testing.assert_allclose(merged.logprobs(batch), learner.logprobs(batch), atol=3e-5)
+    assert choose_mode(model.lora, LoRAConfig(target_parts=parts).model_dump(), on_gpu=True) == "merged"
+
+
+def test_parts_are_refused_for_a_model_of_text_and_for_engines_that_keep_adapters_apart(tiny_policy: Path) -> None:
+    model = ModelConfig(path=str(tiny_policy), lora=LoRAConfig(target_parts=["decoder"]))
+    with pytest.raises(ConfigError, match=r"target_parts.*sees nothing"):
+        Learner(str(tiny_policy), LearnerConfig(), model=model)
+    with pytest.raises(ValueError, match=r"no kernel for model\.lora\.target_parts other than decoder"):
+        LoRAConfig(target_parts=["projector"], engine_mode="adapter")
 
 
 def test_a_group_kept_over_a_stop_has_its_pictures_again(tiny_glm4v: Path, groups: list[Group]) -> None:
