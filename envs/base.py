@@ -18,6 +18,7 @@ from typing import Any
 from rlcs.config import DataConfig, TaskConfig
 from rlcs.data import DataSplits, check_no_overlap, question_id
 from rlcs.errors import ConfigError
+from rlcs.nothink import tag_share
 from rlcs.plugins import load_object
 from rlcs.types import NUM_TIERS, Image, Prompt, Score
 
@@ -160,7 +161,7 @@ def build_splits(env: Environment, config: DataConfig, seed: int) -> DataSplits:
             held_out += found[:num_held_out]
             train += found[num_held_out:]
     check_no_overlap(train, held_out)
-    return DataSplits(train=train, eval=held_out)
+    return DataSplits(tag_share(train, config.nothink, seed), tag_share(held_out, config.nothink, seed))
 
 
 def build_solutions(

@@ -10,8 +10,10 @@ from rlcs.adapters import is_adapter_folder
 from rlcs.config import Config, ModelConfig
 from rlcs.data import DataSplits, load_solutions, load_splits
 from rlcs.envs.base import Environment, build_solutions, build_splits, load_env
+from rlcs.nothink import is_tagged, tag_share, untagged, without_thinking
 from rlcs.response_format import render_response
 from rlcs.sft import SFTExample, train_sft
+from rlcs.types import Prompt
 
 
 def load_data(config: Config) -> tuple[Environment | None, DataSplits]:
@@ -24,7 +26,14 @@ def load_data(config: Config) -> tuple[Environment | None, DataSplits]:
 
 def load_examples(config: Config, env: Environment | None, data: DataSplits) -> list[SFTExample]:
     """The worked solutions of the cold start, none of a held-out prompt; an empty list where there is no cold start."""
-    return _examples(config, env, data) if config.sft.enabled else []
+    if not config.sft.enabled:
+        return []
+    share, seed = config.data.nothink, config.seed
+    found = []
+    for example in _examples(config, env, [untagged(prompt) for prompt in data.eval]):
+        prompt = tag_share([example.prompt], share, seed)[0]
+        found.append(SFTExample(prompt, without_thinking(example.response)) if is_tagged(prompt) else example)
+    return found
 
 
 def make_policy(config: Config, data: DataSplits, examples: list[SFTExample], folder: Path) -> str:
@@ -59,18 +68,18 @@ def _adapted(config: Config) -> ModelConfig | None:
     return model if wanted or (wanted is None and model.init is None) else None
 
 
-def _examples(config: Config, env: Environment | None, data: DataSplits) -> list[SFTExample]:
+def _examples(config: Config, env: Environment | None, held_out: list[Prompt]) -> list[SFTExample]:
     if env is not None and config.sft.solutions is None:
         solutions = build_solutions(
             env,
             config.data,
             count=config.sft.num_solutions,
             level_weights=config.sft.level_weights,
-            held_out=data.eval,
+            held_out=held_out,
             seed=config.seed,
         )
         return [SFTExample(prompt, render_response(s.thinking, s.answer)) for prompt, s in solutions]
-    rows = load_solutions(config.data, config.sft.solutions, data.eval)
+    rows = load_solutions(config.data, config.sft.solutions, held_out)
     return [SFTExample(prompt, solution) for prompt, solution in rows]
 
 

@@ -160,6 +160,12 @@ class DataConfig(Section):
         description="Renames columns: ours (prompt, answer, domain, tier, solution, images, videos) to theirs.",
     )
     system_prompt: str | None = Field(None, description="System message put before every prompt.")
+    nothink: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the prompts that end with /nothink, which asks for empty thinking; the cold start teaches it.",
+    )
     answer_required: bool = Field(
         True, description="Refuse rows without a reference answer; false where a judge or a reward model scores."
     )

@@ -19,6 +19,7 @@ from rlcs.data_files import BadRow, RowSource, open_rows
 from rlcs.data_media import MediaReader, read_prompt
 from rlcs.data_rows import RowProblem, to_solution
 from rlcs.errors import DataError
+from rlcs.nothink import tag_share
 from rlcs.types import Prompt, content_id
 
 logger = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ def load_splits(config: DataConfig, seed: int) -> DataSplits:
         held_out = _load_prompts(config, config.eval, "data.eval", config.eval_split)
         train = _without_overlap(train, held_out, config)
     check_no_overlap(train, held_out)
-    return DataSplits(train=train, eval=held_out)
+    return DataSplits(tag_share(train, config.nothink, seed), tag_share(held_out, config.nothink, seed))
 
 
 def load_solutions(

@@ -29,6 +29,7 @@ from rlcs.leftovers import LeftoverGroups
 from rlcs.look_ahead import LookAhead
 from rlcs.models import load_tokenizer
 from rlcs.monitor import Monitor
+from rlcs.nothink import nothink_metrics
 from rlcs.progress import Display
 from rlcs.reservation import Reservation
 from rlcs.rollout.fleet import RolloutFleet
@@ -197,6 +198,7 @@ class Trainer:
         self.progress.seconds += watch.seconds["total"]
         metrics = {
             **rollout_metrics(groups, learned, watch.seconds["generate"]),
+            **nothink_metrics(groups),
             "rollout/leftovers": float(len(learned) - len(kept)),
             **staleness,
             **current.scoring,
