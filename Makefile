@@ -41,7 +41,7 @@ check: setup ## ruff, mypy and bandit
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive rlcs scripts 2> >(grep -v "nosec encountered" >&2)
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive rlcs scripts rewards curricula envs 2> >(grep -v "nosec encountered" >&2)
 
 format: setup ## let ruff mend what it can
 	$(BIN)/ruff check --fix

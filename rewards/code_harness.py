@@ -245,7 +245,7 @@ def serve(program: str, module_name: str = "program") -> None:
     sys.modules[module_name] = module
     failure: list[str] | None = None
     try:
-        exec(compile(program, "program.py", "exec"), vars(module))  # noqa: S102 - this is what the sandbox is for
+        exec(compile(program, "program.py", "exec"), vars(module))  # nosec B102 # noqa: S102 - this is what the sandbox is for
     except BaseException as error:  # SystemExit too: whatever stops the program while it loads
         failure = [type(error).__name__, str(error)[:200]]
     for line in requests:
@@ -295,19 +295,19 @@ def check(order: dict[str, Any]) -> None:
     codes = [order["prelude"], order["setup"], *order["tests"]]
     try:
         # Helpers that the dataset defines are the dataset's, or a program could define them anew to agree with itself.
-        exec(compile(order["prelude"], "prelude", "exec"), scope)  # noqa: S102
+        exec(compile(order["prelude"], "prelude", "exec"), scope)  # nosec B102 # noqa: S102
         for name in free_names(codes, order["entry_point"]):
             is_module = name in sys.stdlib_module_names and name != order["entry_point"]
             scope[name] = importlib.import_module(name) if is_module else client.ask({"op": "get", "name": name})
         if order["entry_point"] is not None:
             scope["candidate"] = scope[order["entry_point"]]
-        exec(compile(order["setup"], "setup", "exec"), scope)  # noqa: S102 - the dataset's code, shut in
+        exec(compile(order["setup"], "setup", "exec"), scope)  # nosec B102 # noqa: S102 - the dataset's code, shut in
     except BaseException as error:
         verdicts.write(json.dumps([0, False, _describe(error)]) + "\n")
         return
     for number, test in enumerate(order["tests"]):
         try:
-            exec(compile(test, "test", "exec"), scope)  # noqa: S102
+            exec(compile(test, "test", "exec"), scope)  # nosec B102 # noqa: S102
             verdict = [number, True, ""]
         except BaseException as error:
             verdict = [number, False, _describe(error)]

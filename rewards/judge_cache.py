@@ -105,7 +105,7 @@ class VerdictCache:
                 chunk = keys[start : start + _CHUNK]
                 marks = ",".join("?" * len(chunk))
                 stored |= dict(
-                    self._file.execute(f"SELECT key, verdict FROM verdicts WHERE key IN ({marks})", chunk)  # noqa: S608
+                    self._file.execute(f"SELECT key, verdict FROM verdicts WHERE key IN ({marks})", chunk)  # nosec B608 # noqa: S608
                 )
         except sqlite3.Error as error:
             logger.warning("judge: verdicts in %s cannot be read: %s", self._path, error)

@@ -23,7 +23,7 @@ import socket
 import sys
 from typing import Any, NoReturn
 
-WORK_FOLDER = "/tmp"  # noqa: S108 - inside of the new root
+WORK_FOLDER = "/tmp"  # nosec B108 # noqa: S108 - inside of the new root
 _SETUP_FAILED = 97
 _NOBODY = 65534
 _FIRST_UID = 2_000_000_000
@@ -176,7 +176,7 @@ def _enter_root(binds: list[str], hidden: list[str], disk_mb: int) -> None:
     _mount(None, "/", None, _MS_REC | _MS_PRIVATE)
     root = next(
         folder
-        for folder in ("/tmp", "/mnt", "/media", "/srv", "/var/tmp")  # noqa: S108 - only to mount over, for us alone
+        for folder in ("/tmp", "/mnt", "/media", "/srv", "/var/tmp")  # nosec B108 # noqa: S108 - only to mount over, for us alone
         if os.path.isdir(folder) and not any(f"{bind}/".startswith(f"{folder}/") for bind in binds)
     )
     _mount("tmpfs", root, "tmpfs", _MS_NOSUID | _MS_NODEV, "size=1m,nr_inodes=1k,mode=755")

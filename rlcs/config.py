@@ -24,9 +24,11 @@ from pydantic import (
     model_validator,
 )
 
+from rlcs.config_health import HealthConfig
 from rlcs.config_logging import LoggingConfig as LoggingConfig
 from rlcs.config_lora import LoRAConfig
 from rlcs.config_section import Section as Section
+from rlcs.config_section import refuse_password
 
 OUR_COLUMNS = ("prompt", "answer", "domain", "tier", "solution", "images", "videos")
 """Columns of a dataset that have a meaning here; `data.columns` says what a dataset calls them."""
@@ -339,6 +341,9 @@ class JudgeConfig(Section):
             raise ValueError("reward.judge.base_url and reward.judge.model go together: give both, or neither")
         if self.base_url is not None and not self.base_url.startswith(("http://", "https://")):
             raise ValueError("reward.judge.base_url must start with http:// or https://, e.g. http://127.0.0.1:8000/v1")
+        if not (self.api_key_env.isascii() and self.api_key_env.isidentifier()):
+            raise ValueError("reward.judge.api_key_env must be the name of an environment variable, not the key itself")
+        refuse_password(self.base_url, "reward.judge.base_url", "give the key by reward.judge.api_key_env")
         return self
 
 
@@ -850,6 +855,7 @@ class Config(Section):
     eval: EvalConfig = Field(default_factory=EvalConfig)
     cluster: ClusterConfig = Field(default_factory=ClusterConfig)
     logging: LoggingConfig = Field(default_factory=LoggingConfig)
+    health: HealthConfig = Field(default_factory=HealthConfig)
 
     @property
     def run_dir(self) -> Path:
@@ -867,6 +873,10 @@ class Config(Section):
             raise ValueError(
                 f"learner.critic_warmup ({self.learner.critic_warmup}) must be less than train.steps "
                 f"({self.train.steps}), or the policy never learns"
+            )
+        if not self.train.save_every and (watch := self.health.first_to("roll_back")):
+            raise ValueError(
+                f"health.{watch} roll_back needs checkpoints to go back to: set train.save_every over 0, or another action"
             )
         if "decoder" in self.model.freeze and self.learner.is_sharded:
             raise ValueError(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from typing import Self
 
-from rlcs.config_section import Section
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from rlcs.config_section import Section, refuse_password
 
 
 class AlarmConfig(Section):
@@ -55,3 +57,9 @@ class LoggingConfig(Section):
     )
     alarms: AlarmConfig = Field(default_factory=AlarmConfig, description="Limits of the dashboard's alarms.")
     report: bool = Field(True, description="Write report.html to the run's folder when the run is finished.")
+
+    @model_validator(mode="after")
+    def _no_secrets(self) -> Self:
+        advice = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment"
+        refuse_password(self.mlflow_tracking_uri, "logging.mlflow_tracking_uri", advice)
+        return self

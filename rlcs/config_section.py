@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -16,3 +18,11 @@ class Section(BaseModel):
         allow_inf_nan=False,
         ser_json_inf_nan="constants",  # in values of any type, such as the parameters of a task
     )
+
+
+def refuse_password(address: str | None, name: str, advice: str) -> None:
+    """Raise ValueError where the address of setting `name` holds a password: run folders, logs and reports show settings."""
+    if address is not None and "@" in urlsplit(address).netloc:
+        raise ValueError(
+            f"{name} holds a user name or password, which would be written into the run's folder: {advice}"
+        )

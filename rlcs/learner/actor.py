@@ -87,12 +87,13 @@ class LearnerActor:
         num_groups: int | None = None,
         group_sizes: list[int] | None = None,
         rewards: NDArray[np.float64] | None = None,
+        rate_factor: float = 1.0,
     ) -> dict[str, float]:
         """See `Learner.update`."""
         from rlcs.learner.limits import memory_advice
 
         with memory_advice(self._arguments[1], "updating the policy"):
-            return self._learner.update(batch, num_groups, group_sizes, rewards)
+            return self._learner.update(batch, num_groups, group_sizes, rewards, rate_factor)
 
     def logprobs(self, batch: Batch) -> NDArray[np.float32]:
         """See `Learner.logprobs`."""

@@ -107,15 +107,23 @@ class Critic:
         """Whether the policy must not learn yet."""
         return self._counters.updates < self._config.critic_warmup
 
-    def prepare(self, batch: Batch, rewards: NDArray[np.floating], penalties: NDArray[np.floating] | None) -> Batch:
+    def prepare(
+        self,
+        batch: Batch,
+        rewards: NDArray[np.floating],
+        penalties: NDArray[np.floating] | None,
+        rate_factor: float = 1.0,
+    ) -> Batch:
         """The batch with the advantages of its tokens, from rewards [S] and penalties [N] in the reward; begins an update.
+
+        `rate_factor` is multiplied with the learning rate of the schedule.
 
         Raises:
             ValueError: a reward is not finite, or the arrays do not match the batch.
         """
         config = self._config
         batch, targets = token_advantages(batch, rewards, self.values(batch), config, penalties)
-        rate = learning_rate(
+        rate = rate_factor * learning_rate(
             config.critic_learning_rate,
             self._counters.updates,
             warmup_steps=config.warmup_steps,

@@ -102,10 +102,11 @@ class LearnerGroup:
         *,
         group_sizes: Sequence[int] | None = None,
         rewards: NDArray[np.floating] | None = None,
+        rate_factor: float = 1.0,
     ) -> dict[str, float]:
         """See `Learner.update`; the metrics are those of all ranks together."""
-        shared = ray.put(batch)
-        return dict(self.wait(self.submit("update", shared, None, group_sizes, rewards), "updating the policy"))
+        calls = self.submit("update", ray.put(batch), None, group_sizes, rewards, rate_factor)
+        return dict(self.wait(calls, "updating the policy"))
 
     def logprobs(self, batch: Batch) -> NDArray[np.float32]:
         """See `Learner.logprobs`."""

@@ -160,13 +160,15 @@ class Learner:
         num_groups: int | None = None,
         group_sizes: Sequence[int] | None = None,
         rewards: NDArray[np.floating] | None = None,
+        rate_factor: float = 1.0,
     ) -> dict[str, float]:
         """Learn from a batch; returns metrics named `learner/...`, averaged over learned tokens and optimizer steps.
 
         `group_sizes`, or `num_groups` where all are of one size, keeps groups whole when minibatches are drawn. A batch
         without a learned token changes nothing. Optimizer steps whose gradient is not finite are skipped and counted.
         `rewards` [S] are needed where there is a critic, and with `group_sizes` where the KL penalty is part of the
-        reward: advantages are then estimated here, and those of the batch do not count.
+        reward: advantages are then estimated here, and those of the batch do not count. `rate_factor` is multiplied with
+        the learning rates of the schedule.
 
         Raises:
             ValueError: `rewards` or `group_sizes` are needed and missing.
@@ -176,7 +178,7 @@ class Learner:
         config = self.config
         if self._adapter is not None:
             self._adapter.seed_dropout(self._seed, self._counters.updates)
-        rate = learning_rate(
+        rate = rate_factor * learning_rate(
             config.learning_rate,
             max(0, self._counters.updates - config.critic_warmup),
             warmup_steps=config.warmup_steps,
@@ -201,7 +203,7 @@ class Learner:
         if self._critic is not None:
             if rewards is None:
                 raise ValueError("learner.advantage_estimator gae needs the rewards")
-            batch = self._critic.prepare(batch, rewards, penalties)
+            batch = self._critic.prepare(batch, rewards, penalties, rate_factor)
         elif penalties is not None:
             batch = self._penalised(batch, penalties, rewards, group_sizes)
 

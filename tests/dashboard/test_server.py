@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import PIL.Image
 import pytest
+from httpx2 import InvalidURL
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from rlcs.config import LoggingConfig
@@ -34,6 +39,23 @@ MakeRun = Callable[..., Path]
 
 def client(folder: Path, **options: Any) -> TestClient:
     return TestClient(create_app(folder, **options), base_url="http://127.0.0.1")
+
+
+@pytest.fixture(scope="module")
+def traversal_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """A server of a folder with an empty run, links out of it, and a secret beside it."""
+    folder = tmp_path_factory.mktemp("site")
+    run = folder / "runs" / "first"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("model: {init: tiny}\ndata: {train: x.jsonl}\n")
+    (folder / "secret.txt").write_text("hunter2")
+    (folder / "outside").mkdir()
+    (folder / "outside" / "config.yaml").write_text("hunter2: 1")
+    (folder / "runs" / "link").symlink_to(folder / "outside")
+    (run / "rollouts" / "images").mkdir(parents=True)
+    (run / "rollouts" / "images" / ("a" * 32 + ".jpg")).symlink_to(folder / "secret.txt")
+    with client(folder / "runs") as site:
+        yield site
 
 
 def figures(html: str) -> dict[str, Any]:
@@ -295,6 +317,60 @@ def test_no_name_leads_out_of_the_folder(make_run: MakeRun, tmp_path: Path, name
     with client(run.parent) as site:
         assert site.get(f"/runs/{name}/overview").status_code in (404, 405)
         assert site.get(f"/static/{name}/server.py").status_code == 404
+
+
+PIECES = st.sampled_from(
+    [
+        "..",
+        ".",
+        "",
+        "first",
+        "runs",
+        "static",
+        "images",
+        "overview",
+        "outside",
+        "secret.txt",
+        "config.yaml",
+        "%2e%2e",
+        "%2f",
+    ]
+    + [
+        "%5c",
+        "..%2f..%2f",
+        "..%5c",
+        "%00",
+        "~",
+        "C:",
+        "file:",
+        "%c0%ae%c0%ae",
+        "....",
+        "..;",
+        "link",
+        "etc",
+        "passwd",
+        "\u2025",
+    ]
+)
+
+
+@example(["runs", "first", "images", "a" * 32 + ".jpg"], "")
+@example(["runs", "first", "images", "..%2f..%2f..%2fsecret.txt.jpg"], "")
+@settings(max_examples=int(os.environ.get("RLCS_FUZZ_EXAMPLES", "200")), deadline=None)
+@given(
+    st.lists(PIECES | st.text(max_size=4), min_size=1, max_size=8),
+    st.sampled_from(
+        ["", "?step=../../secret.txt", "?group=..%2f..&search=%00", "?sort=1;--&page=-1", "?prompt=../secret.txt"]
+    ),
+)
+def test_no_path_leads_out_of_the_folder(traversal_site: TestClient, pieces: list[str], query: str) -> None:
+    path = "/" + "/".join(quote(piece, safe="%~:;.") for piece in pieces)
+    try:
+        answer = traversal_site.get(path + query)
+    except InvalidURL:  # by the client's own rules
+        return
+    assert answer.status_code < 500
+    assert "hunter2" not in answer.text and "root:" not in answer.text
 
 
 def test_only_get_and_known_hosts_pass(tmp_path: Path) -> None:

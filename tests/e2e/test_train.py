@@ -33,8 +33,13 @@ def rlcs(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "rlcs.cli", *arguments]
 
 
+SECRETS = {name: f"hunter2-{name}" for name in ("OPENAI_API_KEY", "HF_TOKEN", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY")}
+"""In the environment of every command here."""
+
+
 def run(*arguments: str, code: int = 0) -> str:
-    result = subprocess.run(rlcs(*arguments), capture_output=True, text=True, timeout=280, check=False)
+    environment = {**os.environ, **SECRETS}
+    result = subprocess.run(rlcs(*arguments), capture_output=True, text=True, timeout=280, check=False, env=environment)
     assert result.returncode == code, result.stdout + result.stderr
     return result.stdout + result.stderr
 
@@ -64,6 +69,14 @@ def test_a_run_writes_its_folder(finished: tuple[Path, str]) -> None:
     assert summary["finished"] and summary["steps"] == 3
     assert "Held-out accuracy" in output and "letter_counting" in output
     assert {row.step for row in read_evaluations(folder)} == {0, 3}
+
+
+def test_no_secret_of_the_environment_is_in_the_folder_or_printed(finished: tuple[Path, str]) -> None:
+    folder, output = finished
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(files) > 20 and any(path.suffix == ".html" for path in files)
+    assert [path for path in files if b"hunter2" in path.read_bytes()] == []
+    assert "hunter2" not in output
 
 
 def test_actors_verifiers_and_prompts_are_written_down(finished: tuple[Path, str]) -> None:

@@ -171,6 +171,8 @@ def test_saved_state_goes_on_bit_by_bit(
     assert results[0] == results[1]
     assert results[0]["learner/learning_rate"] == pytest.approx(2e-3 / 3)
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}
+    lowered = two.update(make_random_batch(seed=3), num_groups=3, rate_factor=0.25)
+    assert lowered["learner/learning_rate"] == pytest.approx(0.25 * 1e-3)
 
 
 def test_state_that_is_missing_damaged_or_of_another_model_is_refused(policy_folder: Path, tmp_path: Path) -> None:

@@ -1,0 +1,116 @@
+"""Training health: what the watches find, when they are silent, and what they look back on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlcs.config_health import WATCHES, HealthConfig
+from rlcs.health import Finding, HealthWatch, good_checkpoint
+
+GOOD = {
+    "reward/mean": 0.5,
+    "learner/loss": 0.01,
+    "learner/grad_norm": 1.0,
+    "learner/entropy": 1.0,
+    "learner/logprob_gap_mean": 1e-4,
+    "learner/skipped_steps": 0.0,
+    "rollout/mean_length": 40.0,
+}
+WINDOW = 5
+
+
+def watch_run(*changes: dict[str, float], config: HealthConfig | None = None) -> list[tuple[int, Finding]]:
+    """What is found in a run of a good window and the iterations of `changes`, with the step of each finding."""
+    watch = HealthWatch(config or HealthConfig(window=WINDOW))
+    rows = [GOOD] * WINDOW + [{**GOOD, **change} for change in changes]
+    return [(step, finding) for step, row in enumerate(rows, 1) for finding in watch.observe(step, row)]
+
+
+def test_a_healthy_run_is_not_spoken_of() -> None:
+    assert watch_run(*[{}] * 50) == []
+
+
+@pytest.mark.parametrize(
+    ("watch", "change", "words"),
+    [
+        ("reward_collapse", {"reward/mean": 0.1}, "it was 0.5"),
+        ("entropy_collapse", {"learner/entropy": 0.001}, "entropy went from 1"),
+        ("runaway_length", {"rollout/mean_length": 400.0}, "responses went from 40"),
+        ("logprob_gap", {"learner/logprob_gap_mean": 0.9}, "differ by"),
+    ],
+)
+def test_each_watch_speaks_once_a_window_while_its_cause_lasts(
+    watch: str, change: dict[str, float], words: str
+) -> None:
+    found = watch_run(*[change] * (3 * WINDOW))
+    assert {finding.watch for _, finding in found} == {watch}
+    first = found[0][0]
+    assert WINDOW < first <= 2 * WINDOW
+    assert [step for step, _ in found] == list(range(first, 4 * WINDOW + 1, WINDOW))
+    assert words in found[0][1].text and found[0][1].action == "warn"
+    assert found[0][1].good_step == first - WINDOW
+    assert watch_run(*[change] * (3 * WINDOW), config=HealthConfig(window=WINDOW, **{watch: "off"})) == []
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), None])
+@pytest.mark.parametrize("name", ["reward/mean", "learner/loss", "learner/grad_norm", "learner/entropy"])
+def test_what_is_not_finite_is_found_at_once(name: str, value: float | None) -> None:
+    found = watch_run({}, {name: value})  # type: ignore[dict-item]  # a line of metrics.jsonl has null
+    assert [(step, finding.watch) for step, finding in found] == [(WINDOW + 2, "non_finite")]
+    assert name in found[0][1].text and found[0][1].good_step == WINDOW + 1
+
+
+def test_skipped_steps_are_found_when_they_are_new() -> None:
+    found = watch_run({"learner/skipped_steps": 2.0}, {"learner/skipped_steps": 2.0})
+    assert [(step, finding.watch) for step, finding in found] == [(WINDOW + 1, "non_finite")]
+    assert "2 optimizer steps" in found[0][1].text
+
+
+def test_a_cause_that_goes_and_comes_back_is_spoken_of_again() -> None:
+    found = watch_run({"learner/loss": float("nan")}, {}, {"learner/loss": float("nan")})
+    assert [step for step, _ in found] == [WINDOW + 1, WINDOW + 3]
+
+
+def test_the_most_serious_action_comes_first() -> None:
+    config = HealthConfig(window=1, reward_collapse="warn", entropy_collapse="roll_back", logprob_gap="stop")
+    bad = {"reward/mean": 0.0, "learner/entropy": 0.0, "learner/logprob_gap_mean": 9.0}
+    watch = HealthWatch(config)
+    watch.observe(1, GOOD)
+    found = watch.observe(2, {**GOOD, **bad})
+    assert [(finding.action, finding.watch) for finding in found] == [
+        ("roll_back", "entropy_collapse"),
+        ("stop", "logprob_gap"),
+        ("warn", "reward_collapse"),
+    ]
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {name: st.floats(0, 10) | st.sampled_from([None, float("nan"), float("inf")]) for name in GOOD},
+        ),
+        max_size=40,
+    ),
+    st.integers(0, 40),
+)
+def test_a_replayed_watch_goes_on_as_one_that_never_stopped(rows: list[dict[str, float]], cut: int) -> None:
+    config = HealthConfig(window=3)
+    whole, resumed = HealthWatch(config), HealthWatch(config)
+    findings = [whole.observe(step, row) for step, row in enumerate(rows, 1)]
+    resumed.replay({"step": step, **row} for step, row in enumerate(rows[:cut], 1))
+    for step, row in enumerate(rows[cut:], cut + 1):
+        assert resumed.observe(step, row) == findings[step - 1]
+    assert all(
+        finding.watch in WATCHES and finding.good_step < step for step, of in enumerate(findings, 1) for finding in of
+    )
+
+
+def test_the_newest_checkpoint_from_before_the_trouble_is_good() -> None:
+    checkpoints = [(step, Path(f"step-{step}")) for step in (5, 10, 15)]
+    assert good_checkpoint(checkpoints, 14) == Path("step-10")
+    assert good_checkpoint(checkpoints, 15) == Path("step-15")
+    assert good_checkpoint(checkpoints, 4) is None
