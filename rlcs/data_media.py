@@ -114,16 +114,13 @@ class MediaReader:
         if isinstance(value, str) and not _DATA_ADDRESS.match(value):
             path = self._path(value, where)
             data = _read(path, where)
-            self._check(data, where)
-            image = Image.of(data)
+            image = self._checked(data, where)
             return replace(image, source=partial(read_again, str(path), image.digest))
-        data = _bytes_of(value, where)
-        self._check(data, where)
-        return Image.of(data)
+        return self._checked(_bytes_of(value, where), where)
 
-    def _check(self, data: bytes, where: str) -> None:
+    def _checked(self, data: bytes, where: str) -> Image:
         try:
-            decode(data, self.max_pixels)
+            return replace(Image.of(data), size=decode(data, self.max_pixels).size)
         except ImageError as error:
             raise RowProblem(f"{where}: {error}") from error
 
@@ -141,7 +138,7 @@ class MediaReader:
             found = self.fps
         else:
             frames, found = self._animation(value, where)
-        sizes = {frame.open().size for frame in frames}
+        sizes = {frame.size or frame.open().size for frame in frames}
         if len(sizes) > 1:
             shown = ", ".join(f"{width} x {height}" for width, height in sorted(sizes))
             raise RowProblem(f"{where} has frames of several sizes: {shown}")
@@ -170,7 +167,7 @@ class MediaReader:
             raise RowProblem(
                 f"{where} is a still picture; the frames of a video are a list inside of the list of videos"
             )
-        return tuple(Image.of(encode_png(image)) for image in images), fps
+        return tuple(replace(Image.of(encode_png(image)), size=image.size) for image in images), fps
 
     def _check_count(self, count: int, where: str) -> None:
         if count == 0:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rlcs.actors import start_ray, stop_ray
 from rlcs.adaptive import check_predicts
@@ -18,14 +20,14 @@ from rlcs.config import Config
 from rlcs.config_loading import dump_config, load_config
 from rlcs.curricula.base import Curriculum, PromptTable
 from rlcs.curricula.loading import load_curriculum
-from rlcs.data import DataSplits
+from rlcs.data import DataSplits, describe
 from rlcs.envs.base import Environment
 from rlcs.errors import CheckpointError, ConfigError, RLCSError
 from rlcs.evaluation import BudgetRow, evaluate, mean_accuracy, thinking_curve
 from rlcs.faults import Faults
 from rlcs.interrupt import StopRequest, uninterrupted
 from rlcs.models import context_length, load_tokenizer
-from rlcs.preflight import available_cpus, available_gpus, check_before_start, check_prompt_lengths
+from rlcs.preflight import available_cpus, available_gpus, check_before_start, check_prompt_lengths, find_too_long
 from rlcs.preflight_rewards import check_rewards
 from rlcs.progress import Display
 from rlcs.rollout.fleet import RolloutFleet
@@ -35,6 +37,8 @@ from rlcs.sft import SFTExample
 from rlcs.trainer import Trainer
 from rlcs.vision.pixels import has_pixels
 from rlcs.vision.processing import VisionProcessor, check_shows_nothing, is_vision_model
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -234,16 +238,43 @@ def _recorded_before(run_dir: Path) -> list[EvaluationRow]:
 
 
 def _check_lengths(config: Config, policy: str, data: DataSplits) -> None:
+    """Refuse prompts that are too long for the policy; of a dataset whose bad rows are skipped, take them out of `data`."""
     trust = config.model.trust_remote_code
-    tokenizer = load_tokenizer(policy, trust_remote_code=trust)
-    check_prompt_lengths(
-        data.train + data.eval,
-        tokenizer,
-        max_prompt_length=config.rollout.max_prompt_length,
-        context_length=context_length(policy, trust_remote_code=trust),
-        max_completion_length=config.rollout.max_completion_length,
-        vision=_vision_processor(policy, trust, data),
+    limits: dict[str, Any] = {
+        "tokenizer": load_tokenizer(policy, trust_remote_code=trust),
+        "max_prompt_length": config.rollout.max_prompt_length,
+        "context_length": context_length(policy, trust_remote_code=trust),
+        "max_completion_length": config.rollout.max_completion_length,
+        "vision": _vision_processor(policy, trust, data),
+    }
+    if config.data.train is None or config.data.on_bad_row == "error":
+        check_prompt_lengths(data.train + data.eval, **limits)
+    else:
+        leave_out_long(data, limits)
+
+
+def leave_out_long(data: DataSplits, limits: Mapping[str, Any]) -> None:
+    """Take prompts that are too long (`find_too_long` with `limits`) out of `data`; logs how many.
+
+    Raises:
+        DataError: no training prompt is left.
+    """
+    too_long = find_too_long(data.train + data.eval, **limits)
+    if not too_long:
+        return
+    ids = {prompt.id for prompt, _, _ in too_long}
+    if all(prompt.id in ids for prompt in data.train):
+        check_prompt_lengths(data.train, **limits)
+    prompt, length, shown = max(too_long, key=lambda found: found[1])
+    logger.warning(
+        "data: %d prompts are too long for the policy and left out, the longest %s with %d tokens (%d of them for what it shows)",
+        len(too_long),
+        describe(prompt),
+        length,
+        shown,
     )
+    data.train[:] = [prompt for prompt in data.train if prompt.id not in ids]
+    data.eval[:] = [prompt for prompt in data.eval if prompt.id not in ids]
 
 
 def _vision_processor(policy: str, trust_remote_code: bool, data: DataSplits) -> VisionProcessor | None:

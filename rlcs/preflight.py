@@ -112,28 +112,19 @@ def check_prompt_lengths(
 ) -> None:
     """Check that every prompt fits, in tokens of its chat template with the generation prompt.
 
-    `vision`: counts the tokens that stand for pictures and videos, where some prompts have them; of a domain with many
-    prompts some are looked at, and the others taken to be like the largest of these.
+    `vision`: counts the tokens that stand for pictures and videos, where some prompts have them; of pictures that are drawn
+    when they are needed some of a domain are looked at, and the others taken to be like the largest of these.
 
     Raises:
         DataError: names the longest prompt that is longer than `max_prompt_length`, or whose length with
             `max_completion_length` exceeds `context_length` (None: not known), and says how many there are; or names the
             prompt that the chat template refuses.
     """
-    room = max_prompt_length
-    if context_length is not None:
-        room = min(room, context_length - max_completion_length)
-    worst: tuple[int, Prompt] | None = None
-    too_long = 0
-    for prompt, length in _prompt_lengths(prompts, tokenizer, vision):
-        if length > room:
-            too_long += 1
-            if worst is None or length > worst[0]:
-                worst = (length, prompt)
-    if worst is None:
+    too_long = find_too_long(prompts, tokenizer, max_prompt_length, context_length, max_completion_length, vision)
+    if not too_long:
         return
-    length, prompt = worst
-    others = f"; {too_long} prompts are too long" if too_long > 1 else ""
+    prompt, length, shown = max(too_long, key=lambda found: found[1])
+    others = f"; {len(too_long)} prompts are too long" if len(too_long) > 1 else ""
     if length > max_prompt_length:
         limit = f"more than rollout.max_prompt_length ({max_prompt_length})"
         advice = "raise it, or take such prompts out of the data"
@@ -143,20 +134,51 @@ def check_prompt_lengths(
             f"more than the model's context ({context_length})"
         )
         advice = "lower rollout.max_completion_length, or take such prompts out of the data"
-    raise DataError(f"prompt {describe(prompt)} has {length} tokens, {limit}: {advice}{others}")
+    of_pictures = f" ({shown} of them for what it shows)" if shown else ""
+    raise DataError(f"prompt {describe(prompt)} has {length} tokens{of_pictures}, {limit}: {advice}{others}")
+
+
+def find_too_long(
+    prompts: Sequence[Prompt],
+    tokenizer: PreTrainedTokenizerBase,
+    max_prompt_length: int,
+    context_length: int | None,
+    max_completion_length: int,
+    vision: VisionProcessor | None = None,
+) -> list[tuple[Prompt, int, int]]:
+    """The prompts that `check_prompt_lengths` would refuse, with their tokens and how many of them stand for pictures.
+
+    Raises:
+        DataError: names the prompt that the chat template refuses.
+    """
+    room = max_prompt_length
+    if context_length is not None:
+        room = min(room, context_length - max_completion_length)
+    return [found for found in _prompt_lengths(prompts, tokenizer, vision) if found[1] > room]
 
 
 def _prompt_lengths(
     prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase, vision: VisionProcessor | None
-) -> Iterator[tuple[Prompt, int]]:
-    shown = _vision_tokens(prompts, vision) if vision is not None else {}
+) -> Iterator[tuple[Prompt, int, int]]:
+    drawn = [prompt for prompt in prompts if not _sizes_are_known(prompt)]
+    estimates = _vision_tokens(drawn, vision) if vision is not None else {}
     for start in range(0, len(prompts), _CHUNK):
         chunk = prompts[start : start + _CHUNK]
         texts = [_render(prompt, tokenizer) for prompt in chunk]
         # The template writes the special tokens itself, as apply_chat_template takes it too.
         encoded: Any = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)
         for prompt, ids in zip(chunk, encoded["input_ids"], strict=True):
-            yield prompt, len(ids) + shown.get(prompt.domain, 0)
+            shown = 0
+            if vision is not None:
+                is_known = _sizes_are_known(prompt)
+                shown = vision.num_tokens(prompt) if is_known else estimates.get(prompt.domain, 0)
+            yield prompt, len(ids) + shown, shown
+
+
+def _sizes_are_known(prompt: Prompt) -> bool:
+    """Whether the pictures and frames of a prompt need not be opened to count their tokens."""
+    firsts = [video.frames[0] for video in prompt.videos]
+    return all(image.size is not None for image in (*prompt.images, *firsts))
 
 
 def _vision_tokens(prompts: Sequence[Prompt], vision: VisionProcessor) -> dict[str, int]:

@@ -55,6 +55,8 @@ class Image:
     """32 hex digits that stand for the content: the same digest, the same picture."""
     source: bytes | Callable[[], bytes] = field(repr=False, compare=False)
     """The encoded file, or a function that gives it, the same bytes each time; it must be possible to pickle it."""
+    size: tuple[int, int] | None = field(default=None, compare=False)
+    """Width and height in pixels, where they are known without decoding it."""
 
     @classmethod
     def of(cls, data: bytes) -> Image:

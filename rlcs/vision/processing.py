@@ -64,13 +64,13 @@ class VisionProcessor:
 
     def num_tokens(self, prompt: Prompt) -> int:
         """Tokens that stand for what a prompt shows, less the placeholders that stand for it in its text."""
-        sizes = [image.open().size for image in prompt.images]
+        sizes = [image.size or image.open().size for image in prompt.images]
         count = 0
         if sizes:
             found = self._processor._get_num_multimodal_tokens(image_sizes=[(h, w) for w, h in sizes])
             count += sum(found["num_image_tokens"]) - len(sizes)
         for video in prompt.videos:
-            width, height = video.frames[0].open().size
+            width, height = video.frames[0].size or video.frames[0].open().size
             found = self._processor._get_num_multimodal_tokens(video_sizes=[(len(video.frames), height, width)])
             # A frame's time and marks stand beside its patches: at most 8 tokens a pair of frames.
             count += sum(found["num_video_tokens"]) + 8 * -(-len(video.frames) // 2)

@@ -2,15 +2,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 
+from rlcs.data import DataSplits
 from rlcs.errors import DataError
+from rlcs.images import encode_png
+from rlcs.launch import leave_out_long
 from rlcs.models import load_model
+from rlcs.preflight import check_prompt_lengths
 from rlcs.response_format import render_response
-from rlcs.types import Prompt
+from rlcs.types import Image, Prompt
 from rlcs.vision.environment import vision_env
 from rlcs.vision.pixels import decode_prompt, has_pixels
 from rlcs.vision.processing import VisionProcessor, check_shows_nothing, is_vision_model, load_processor
@@ -63,6 +70,39 @@ def test_tokens_of_pixels_are_counted_before_anything_is_processed(
     assert counter.num_tokens(visual_prompts[0]) == 15  # 16, of which one stands in the text
     assert counter.processed == 0
     assert counter.num_tokens(visual_prompts[2]) > 3 * 8
+
+
+def with_picture(name: str, size: tuple[int, int]) -> Prompt:
+    image = Image.of(encode_png(PIL.Image.new("RGB", size)))
+    messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "How many?"}]}]
+    return Prompt(name, messages, "1", images=(replace(image, size=size),))
+
+
+def test_one_picture_of_more_tokens_than_the_context_is_found_among_many(
+    tiny_glm4v: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    prompts = [with_picture(f"small {n}", (56, 56)) for n in range(70)]
+    prompts.insert(41, with_picture("huge", (448, 448)))
+    limits: dict[str, Any] = {
+        "tokenizer": load_processor(str(tiny_glm4v)).tokenizer,
+        "max_prompt_length": 300,
+        "context_length": 120,
+        "max_completion_length": 50,
+        "vision": VisionProcessor(str(tiny_glm4v)),
+    }
+    shown = limits["vision"].num_tokens(prompts[41])
+    assert shown > 70 > limits["vision"].num_tokens(prompts[0])
+    tokens = rf"has \d+ tokens \({shown} of them for what it shows\), and with rollout\.max_completion_length"
+    with pytest.raises(
+        DataError, match=rf"prompt huge \('\[image\] How many\?'\) {tokens}.*the model's context \(120\)"
+    ):
+        check_prompt_lengths(prompts, **limits)
+    data = DataSplits(train=list(prompts), eval=[with_picture("held out", (56, 56))])
+    leave_out_long(data, limits)
+    assert len(data.train) == 70 and len(data.eval) == 1
+    assert "1 prompts are too long for the policy and left out, the longest huge" in caplog.text
+    with pytest.raises(DataError, match="prompt huge"):
+        leave_out_long(DataSplits(train=[prompts[41]], eval=[]), limits)
 
 
 def test_the_cold_start_learns_the_response_alone(tiny_glm4v: Path, visual_prompts: list[Prompt]) -> None:
