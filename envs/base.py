@@ -20,6 +20,7 @@ from rlcs.data import DataSplits, check_no_overlap, question_id
 from rlcs.errors import ConfigError
 from rlcs.nothink import tag_share
 from rlcs.plugins import load_object
+from rlcs.response_format import render_response
 from rlcs.types import NUM_TIERS, Image, Prompt, Score
 
 logger = logging.getLogger(__name__)
@@ -83,11 +84,35 @@ class Turn:
     """What the whole episode is worth; only where it is over."""
 
 
-class EpisodeEnvironment(Environment):
-    """Tasks of several turns. A prompt is the first observation; nothing is kept between calls but what `Turn.state` holds."""
+@dataclass(frozen=True, slots=True)
+class WorkedTurn:
+    """A turn to learn from in the cold start, and what stands before it."""
 
+    solution: WorkedSolution
+    observation: tuple[dict[str, Any], ...] = ()
+    """Parts of the message before it; empty for the first turn, which follows the prompt."""
+    images: tuple[Image, ...] = ()
+
+
+class EpisodeEnvironment(Environment):
+    """Tasks of several turns. A prompt is the first observation; nothing is kept between calls but what `Turn.state` holds.
+
+    In a run the methods are called in worker processes, with prompts whose pictures are left out; metadata, states and
+    observations travel as JSON.
+    """
+
+    reward = "episode"
+    """What `step` or `give_up` said at the end."""
     max_turns: int = 8
     """Responses after which whoever plays ends the episode with `give_up`."""
+
+    def solve(self, prompt: Prompt) -> WorkedSolution | None:
+        """The first turn of a worked episode."""
+        return self.solve_turn(prompt, self.reset(prompt))
+
+    def solve_turn(self, prompt: Prompt, state: dict[str, Any]) -> WorkedSolution | None:
+        """A worked turn in a state, for the cold start; None if the environment has none."""
+        return None
 
     @abstractmethod
     def reset(self, prompt: Prompt) -> dict[str, Any]:
@@ -97,12 +122,34 @@ class EpisodeEnvironment(Environment):
     def step(self, prompt: Prompt, state: dict[str, Any], response: str) -> Turn:
         """What follows a response of the policy (its text, special tokens kept). `state` is not changed.
 
-        Never raises for what a response holds: a mistake of the policy is told to it in the observation.
+        A mistake of the policy is told to it in the observation, beside what it needs to go on. Where this raises, or takes
+        longer than `rollout.episodes.step_timeout_s`, the policy is told so, the state stays as it was, and
+        `rollout/step_errors` counts it.
         """
 
     @abstractmethod
     def give_up(self, prompt: Prompt, state: dict[str, Any]) -> Score:
         """What an episode is worth that ends for want of turns or tokens."""
+
+
+def work_out(env: EpisodeEnvironment, prompt: Prompt) -> list[WorkedTurn] | None:
+    """A whole worked episode, played to its end; None if the environment has no worked turns.
+
+    Raises:
+        ConfigError: worked turns do not end the episode within `max_turns`.
+    """
+    state, before = env.reset(prompt), Turn({})
+    turns: list[WorkedTurn] = []
+    for _ in range(env.max_turns):
+        solution = env.solve_turn(prompt, state)
+        if solution is None:
+            return None
+        turns.append(WorkedTurn(solution, tuple(before.observation or ()), before.images))
+        before = env.step(prompt, state, render_response(solution.thinking, solution.answer))
+        if before.score is not None:
+            return turns
+        state = before.state
+    raise ConfigError(f"the worked turns of prompt {prompt.id} do not end its episode within {env.max_turns} turns")
 
 
 def load_env(form: str) -> Environment:
@@ -169,8 +216,8 @@ def build_solutions(
 ) -> list[tuple[Prompt, WorkedSolution]]:
     """About `count` worked solutions over all tasks, shared over levels by `level_weights`, none of a held-out prompt.
 
-    Prompts may repeat where a level has few. Raises ConfigError if a task has no worked solutions, or if
-    `level_weights` does not have one entry a level.
+    Of tasks of several turns, the first turns: `work_out` has the others. Prompts may repeat where a level has few. Raises
+    ConfigError if a task has no worked solutions, or if `level_weights` does not have one entry a level.
     """
     forbidden = {question_id(prompt) for prompt in held_out}
     solutions: list[tuple[Prompt, WorkedSolution]] = []

@@ -15,6 +15,7 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rlcs.errors import RewardError
@@ -31,6 +32,7 @@ BUILTIN_REWARDS = {
     "chemistry": "rlcs.rewards.chemistry:Chemistry",
     "code": "rlcs.rewards.code:Code",
     "counting": "rlcs.rewards.counting:Counting",
+    "episode": "rlcs.rewards.episode:Episode",
     "geo": "rlcs.rewards.geo:Geo",
     "grounding": "rlcs.rewards.grounding:Grounding",
     "gui": "rlcs.rewards.gui:Gui",
@@ -88,11 +90,16 @@ class LoadedReward:
         self._is_set_up = True
 
     def score_batch(
-        self, prompts: list[Prompt], texts: list[str], num_tokens: Sequence[int] | None = None
+        self,
+        prompts: list[Prompt],
+        texts: list[str],
+        num_tokens: Sequence[int] | None = None,
+        episodes: Sequence[Score | None] = (),
     ) -> list[Score | None]:
         """What each text is worth as a response to the prompt beside it; None where the reward does not apply.
 
-        `num_tokens`, how many tokens each response has, reaches the reward as a column of this name.
+        `num_tokens`, how many tokens each response has, reaches the reward as a column of this name; `episodes`, what an
+        environment of several turns says, as the column `episode`, where there is something.
 
         A built-in verifier that raises gives that sample 0 and counts `verifier_errors`, since a fault of ours must not
         end a run. Anything else that raises is a mistake of its author's, and hidden it would be a run without rewards.
@@ -105,6 +112,9 @@ class LoadedReward:
         if num_tokens is not None:
             for row, tokens in zip(rows, num_tokens, strict=True):
                 row["num_tokens"] = tokens
+        for row, episode in zip(rows, episodes, strict=False):
+            if episode is not None:
+                row["episode"] = asdict(episode)
         if isinstance(self._target, Reward):
             return self._score_with_class(self._target, prompts, texts, rows)
         return self._score_with_function(self._target, prompts, texts, rows)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rlcs.adapters import is_adapter_folder
 from rlcs.config import Config, ModelConfig
 from rlcs.data import DataSplits, load_solutions, load_splits
-from rlcs.envs.base import Environment, build_solutions, build_splits, load_env
+from rlcs.envs.base import Environment, EpisodeEnvironment, build_solutions, build_splits, load_env, work_out
+from rlcs.errors import ConfigError
 from rlcs.nothink import is_tagged, tag_share, untagged, without_thinking
 from rlcs.response_format import render_response
 from rlcs.sft import SFTExample, train_sft
 from rlcs.types import Prompt
+from rlcs.vision.sft import LaterTurn
 
 
 def load_data(config: Config) -> tuple[Environment | None, DataSplits]:
@@ -32,21 +35,35 @@ def load_examples(config: Config, env: Environment | None, data: DataSplits) -> 
     found = []
     for example in _examples(config, env, [untagged(prompt) for prompt in data.eval]):
         prompt = tag_share([example.prompt], share, seed)[0]
-        found.append(SFTExample(prompt, without_thinking(example.response)) if is_tagged(prompt) else example)
+        found.append(_silent(example, prompt) if is_tagged(prompt) else example)
     return found
+
+
+def _silent(example: SFTExample, prompt: Prompt) -> SFTExample:
+    """A worked solution without thinking, for the tagged prompt."""
+    later = tuple(replace(turn, response=without_thinking(turn.response)) for turn in example.later)
+    return SFTExample(prompt, without_thinking(example.response), later)
 
 
 def make_policy(config: Config, data: DataSplits, examples: list[SFTExample], folder: Path) -> str:
     """Folder or hub name of the policy: `model.path`, or `folder` after a small random policy was written there."""
     if config.model.path is not None:
         return config.model.path
-    texts = [_prompt_text(prompt.messages) for prompt in data.train] + [example.response for example in examples]
+    texts = [_prompt_text(prompt.messages) for prompt in data.train] + [
+        text for example in examples for text in _texts(example)
+    ]
     if config.model.init == "tiny-glm4v":
         from rlcs.vision.tiny_glm4v import build_tiny_glm4v as build
     else:
         from rlcs.models import build_tiny_policy as build
     build(folder, config.model.tiny, texts, config.seed)
     return str(folder)
+
+
+def _texts(example: SFTExample) -> list[str]:
+    """Responses and observations of a worked solution."""
+    said = [str(part["text"]) for turn in example.later for part in turn.observation if "text" in part]
+    return [example.response, *said, *(turn.response for turn in example.later)]
 
 
 def teach_format(
@@ -78,9 +95,21 @@ def _examples(config: Config, env: Environment | None, held_out: list[Prompt]) -
             held_out=held_out,
             seed=config.seed,
         )
+        if isinstance(env, EpisodeEnvironment):
+            return [_worked_episode(env, prompt) for prompt, _ in solutions]
         return [SFTExample(prompt, render_response(s.thinking, s.answer)) for prompt, s in solutions]
     rows = load_solutions(config.data, config.sft.solutions, held_out)
     return [SFTExample(prompt, solution) for prompt, solution in rows]
+
+
+def _worked_episode(env: EpisodeEnvironment, prompt: Prompt) -> SFTExample:
+    """A worked episode, all its turns to be learned."""
+    turns = work_out(env, prompt)
+    if turns is None:
+        raise ConfigError(f"prompt {prompt.id} has a first worked turn, but not the others: `solve_turn` gave None")
+    texts = [render_response(turn.solution.thinking, turn.solution.answer) for turn in turns]
+    later = zip(turns[1:], texts[1:], strict=True)
+    return SFTExample(prompt, texts[0], tuple(LaterTurn(turn.observation, turn.images, text) for turn, text in later))
 
 
 def _prompt_text(messages: list[dict[str, Any]]) -> str:

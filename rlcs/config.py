@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from rlcs.config_episodes import EpisodesConfig
 from rlcs.config_health import HealthConfig
 from rlcs.config_logging import LoggingConfig as LoggingConfig
 from rlcs.config_lora import LoRAConfig
@@ -272,6 +273,7 @@ class RolloutConfig(Section):
     heartbeat_s: PositiveFloat = Field(
         120, description="An engine that makes no step for so many seconds hangs: it is ended and replaced."
     )
+    episodes: EpisodesConfig = Field(default_factory=EpisodesConfig, description="Tasks of several turns.")
     weight_sync: Literal["auto", "object_store", "cuda_ipc", "nccl"] = Field(
         "auto",
         description="Way of new weights to the engines: Ray's shared memory (object_store), the memory of a GPU that "
@@ -298,6 +300,17 @@ class RolloutConfig(Section):
             raise ValueError(
                 f"rollout.thinking_budget ({self.thinking_budget}) leaves no room for an answer in "
                 f"rollout.max_completion_length ({self.max_completion_length})"
+            )
+        turn = self.episodes.max_turn_length
+        if turn is not None and turn > self.max_completion_length:
+            raise ValueError(
+                f"rollout.episodes.max_turn_length ({turn}) is more than rollout.max_completion_length "
+                f"({self.max_completion_length}), which all turns share"
+            )
+        if turn is not None and self.thinking_budget is not None and self.thinking_budget >= turn:
+            raise ValueError(
+                f"rollout.thinking_budget ({self.thinking_budget}) leaves no room for an answer in "
+                f"rollout.episodes.max_turn_length ({turn})"
             )
         return self
 

@@ -89,7 +89,7 @@ def summarise(groups: Sequence[Group], step: int) -> list[EvaluationRow]:
                 pass_at_k=float(np.mean([pass_at_k(len(group.responses), num_correct(group), k) for group in members])),
                 k=k,
                 mean_reward=float(np.mean([group.rewards.mean() for group in members])),
-                parsed=float(np.mean([extract_answer(r.text).ok for group in members for r in group.responses])),
+                parsed=float(np.mean([extract_answer(r.last_text).ok for group in members for r in group.responses])),
             )
         )
     return rows

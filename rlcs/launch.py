@@ -30,6 +30,7 @@ from rlcs.models import context_length, load_tokenizer
 from rlcs.preflight import available_cpus, available_gpus, check_before_start, check_prompt_lengths, find_too_long
 from rlcs.preflight_rewards import check_rewards
 from rlcs.progress import Display
+from rlcs.rollout.episodes import EpisodeSettings
 from rlcs.rollout.fleet import RolloutFleet
 from rlcs.runlog import EvaluationRow, read_evaluations
 from rlcs.scoring import ScoringFleet
@@ -368,8 +369,10 @@ def evaluate_run(
     start_ray(config.cluster)
     try:
         tokenizer = load_tokenizer(policy, trust_remote_code=config.model.trust_remote_code)
-        faults = Faults(config.cluster.max_restarts)
-        rollouts = RolloutFleet(policy, config.model, config.rollout, tokenizer, seed=config.seed, faults=faults)
+        faults, episodes = Faults(config.cluster.max_restarts), EpisodeSettings.of(config)
+        rollouts = RolloutFleet(
+            policy, config.model, config.rollout, tokenizer, seed=config.seed, faults=faults, episodes=episodes
+        )
         scoring = ScoringFleet(config.reward, materials.default_reward)
         rollouts.start()
         held_out = materials.data.eval

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rlcs.curricula.leftovers import groups_wanted, leftovers
 from rlcs.errors import CheckpointError
-from rlcs.types import FinishReason, Group, Prompt, Response, Score
+from rlcs.types import FinishReason, Group, Observation, Prompt, Response, Score
 from rlcs.vision.pixels import pixels_of
 
 
@@ -52,11 +52,17 @@ class LeftoverGroups:
         self.groups, self.ages = [groups[index] for index in kept], ages[kept] + 1
 
     def state_dict(self) -> dict[str, Any]:
-        """Arrays and JSON that `load_state_dict` takes."""
-        responses = [response for group in self.groups for response in group.responses]
+        """Arrays and JSON that `load_state_dict` takes; without episodes with pictures, which nobody could draw again."""
+        kept = [index for index, group in enumerate(self.groups) if not any(r.media for r in group.responses)]
+        if len(kept) < len(self.groups):
+            return self._of([self.groups[index] for index in kept], self.ages[kept])
+        return self._of(self.groups, self.ages)
+
+    def _of(self, groups: list[Group], ages: NDArray[np.int64]) -> dict[str, Any]:
+        responses = [response for group in groups for response in group.responses]
         return {
-            "ages": self.ages,
-            **_packed("prompt", [group.prompt_ids for group in self.groups], np.int32),
+            "ages": ages,
+            **_packed("prompt", [group.prompt_ids for group in groups], np.int32),
             **_packed("token", [response.token_ids for response in responses], np.int32),
             "logprobs": _joined([response.logprobs for response in responses], np.float32),
             "loss_mask": _joined([response.loss_mask for response in responses], np.bool_),
@@ -70,11 +76,13 @@ class LeftoverGroups:
                             "finish_reason": str(response.finish_reason),
                             "policy_version": response.policy_version,
                             "reward": response.reward and asdict(response.reward),
+                            "observations": [asdict(each) for each in response.observations],
+                            "episode": response.episode and asdict(response.episode),
                         }
                         for response in group.responses
                     ],
                 }
-                for group in self.groups
+                for group in groups
             ],
         }
 
@@ -107,7 +115,11 @@ class LeftoverGroups:
                         saved["text"],
                         FinishReason(saved["finish_reason"]),
                         saved["policy_version"],
-                        None if saved["reward"] is None else Score(**saved["reward"]),
+                        _score(saved["reward"]),
+                        observations=tuple(
+                            Observation(**{**one, "images": ()}) for one in saved.get("observations", [])
+                        ),
+                        episode=_score(saved.get("episode")),
                     )
                     for saved in group["responses"]
                 ],
@@ -117,6 +129,10 @@ class LeftoverGroups:
             for group in state["groups"]
         ]
         self.ages = np.asarray(state["ages"], dtype=np.int64)
+
+
+def _score(saved: dict[str, Any] | None) -> Score | None:
+    return None if saved is None else Score(**saved)
 
 
 def _joined(arrays: Sequence[NDArray[Any]], dtype: Any) -> NDArray[Any]:

@@ -17,9 +17,10 @@ import torch
 from rlcs.adapters import base_model
 from rlcs.config import ModelConfig, SFTSection
 from rlcs.learner.adapter import attach, quantization, save_adapter
+from rlcs.turns import TurnTemplate
 from rlcs.types import Prompt
 from rlcs.vision.processing import is_vision_model, load_processor
-from rlcs.vision.sft import IGNORED, VisionCollator
+from rlcs.vision.sft import IGNORED, LaterTurn, VisionCollator
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -29,10 +30,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class SFTExample:
-    """A prompt and the response to learn."""
+    """A prompt and the response to learn; of a task of several turns, a whole episode."""
 
     prompt: Prompt
     response: str
+    later: tuple[LaterTurn, ...] = ()
+    """The other turns of an episode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +70,24 @@ class PackedRowsCollator:
 def tokenize_examples(
     examples: list[SFTExample], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> list[dict[str, list[int]]]:
-    """`input_ids` and `labels` of each example, the prompt's labels ignored; longer ones than `max_length` are left out."""
+    """`input_ids` and `labels` of each example, ignored where the policy does not speak; longer ones than `max_length` are
+    left out.
+    """
+    template = TurnTemplate(tokenizer)
     rows = []
     for example in examples:
         prompt_ids = tokenizer.apply_chat_template(
             example.prompt.messages, add_generation_prompt=True, tokenize=True, return_dict=False
         )
         response_ids = tokenizer.encode(example.response, add_special_tokens=False) + [tokenizer.eos_token_id]
-        if len(prompt_ids) + len(response_ids) <= max_length:
-            rows.append({"input_ids": prompt_ids + response_ids, "labels": [IGNORED] * len(prompt_ids) + response_ids})
+        input_ids, labels = prompt_ids + response_ids, [IGNORED] * len(prompt_ids) + response_ids
+        for turn in example.later:
+            between = template.between(example.prompt.messages, turn.observation, tokenizer.eos_token_id).token_ids
+            response_ids = tokenizer.encode(turn.response, add_special_tokens=False) + [tokenizer.eos_token_id]
+            input_ids = input_ids + between + response_ids
+            labels = labels + [IGNORED] * len(between) + response_ids
+        if len(input_ids) <= max_length:
+            rows.append({"input_ids": input_ids, "labels": labels})
     if len(rows) < len(examples):
         logger.warning(
             "sft: %d of %d solutions are longer than sft.max_length (%d tokens) and were left out",
@@ -118,7 +130,9 @@ def train_sft(
     processor = load_processor(model_path) if is_vision_model(model_path) else None
     if processor is not None:
         dataset = datasets.Dataset.from_list([{"example": index} for index in range(len(examples))])
-        collator = VisionCollator(processor, [e.prompt for e in examples], [e.response for e in examples])
+        collator = VisionCollator(
+            processor, [e.prompt for e in examples], [e.response for e in examples], [e.later for e in examples]
+        )
     else:
         rows = tokenize_examples(examples, tokenizer, config.max_length)
         if not rows:

@@ -32,6 +32,7 @@ from rlcs.monitor import Monitor
 from rlcs.nothink import nothink_metrics
 from rlcs.progress import Display
 from rlcs.reservation import Reservation
+from rlcs.rollout.episodes import EpisodeSettings, episode_metrics
 from rlcs.rollout.fleet import RolloutFleet
 from rlcs.rounds import Round, Rounds, staleness_metrics
 from rlcs.runlog import EvaluationRow, RunLog, read_faults
@@ -102,6 +103,7 @@ class Trainer:
             transfer=vllm_backend(choose_backend(config)),
             faults=self._faults,
             spare_path=self._policy,
+            episodes=EpisodeSettings.of(config),
         )
         if takes_turns:
             self._rollouts.start()  # an engine measures what is free of its GPU: before the learner takes its part
@@ -337,7 +339,7 @@ def rollout_metrics(groups: list[Group], learned: list[Group], seconds: float) -
     """
     lengths = np.asarray([len(r.token_ids) for group in groups for r in group.responses])
     rewards = np.concatenate([group.rewards for group in groups])
-    tokens = float(lengths.sum())
+    tokens = float(sum(group.generated_tokens for group in groups))
     metrics = {
         "reward/mean": float(rewards.mean()),
         "reward/std": float(rewards.std()),
@@ -353,6 +355,7 @@ def rollout_metrics(groups: list[Group], learned: list[Group], seconds: float) -
         "rollout/forced": float(np.mean([r.is_forced for group in groups for r in group.responses])),
         "rollout/truncated": float(np.mean([r.finish_reason == "length" for group in groups for r in group.responses])),
     }
+    metrics |= episode_metrics(groups)
     for domain in sorted({group.prompt.domain for group in groups}):
         metrics[f"reward/{domain}"] = float(
             np.mean(np.concatenate([group.rewards for group in groups if group.prompt.domain == domain]))

@@ -41,7 +41,7 @@ class FinishReason(StrEnum):
     STOP = "stop"
     """The policy ended it with its end-of-sequence token."""
     LENGTH = "length"
-    """It reached `max_completion_length`."""
+    """It reached `max_completion_length`; an episode, its last turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,18 +138,35 @@ class Score:
     """Wall-clock time that the verifier spent on it, where that was measured."""
 
 
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What an environment said in the middle of a response: between two turns of an episode."""
+
+    start: int
+    """First token, counted from the beginning of the response."""
+    end: int
+    """Behind the last token."""
+    text_start: int
+    """First character in the text of the response."""
+    text_end: int
+    images: tuple[Image, ...] = ()
+    """What it shows, in the order of the tokens that stand for it."""
+    is_error: bool = False
+    """Whether it tells of an environment that failed."""
+
+
 @dataclass(slots=True)
 class Response:
-    """One completion of a prompt, as the engine sampled it."""
+    """One completion of a prompt, as the engine sampled it; of a task of several turns, the whole episode."""
 
     token_ids: NDArray[np.int32]
-    """[T] the sampled tokens, the end-of-sequence token included."""
+    """[T] the sampled tokens, the end-of-sequence token included; between turns, what the environment said."""
     logprobs: NDArray[np.float32]
     """[T] their log-probabilities under the policy that sampled them."""
     loss_mask: NDArray[np.bool_]
-    """[T] False on tokens that the policy did not choose (forced ones)."""
+    """[T] False on tokens that the policy did not choose (forced ones, and observations)."""
     text: str
-    """The decoded response, special tokens kept, the end-of-sequence token left out."""
+    """The decoded response, special tokens kept, the end-of-sequence token left out; all turns of an episode."""
     finish_reason: FinishReason
     policy_version: int
     """Number of weight updates that the sampling policy had seen."""
@@ -157,11 +174,32 @@ class Response:
     """Set by scoring."""
     reward_seconds: dict[str, float] = field(default_factory=dict)
     """Time that each reward spent on it, set by scoring; its share of a batch where samples are not timed."""
+    observations: tuple[Observation, ...] = ()
+    """What an environment said between the turns of an episode."""
+    episode: Score | None = None
+    """What the environment says that the episode is worth; None of a single turn."""
+    media: Any = None
+    """Where the decoded pixels of the observations are, as `Group.media`; None where they show nothing."""
+
+    @property
+    def num_turns(self) -> int:
+        """How often it was the policy's turn."""
+        return len(self.observations) + 1
+
+    @property
+    def num_observed(self) -> int:
+        """Tokens of observations."""
+        return sum(each.end - each.start for each in self.observations)
+
+    @property
+    def last_text(self) -> str:
+        """The text of the last turn, all of it where there is one."""
+        return self.text[self.observations[-1].text_end :] if self.observations else self.text
 
     @property
     def is_forced(self) -> bool:
-        """Whether tokens were inserted that the policy did not choose."""
-        return not bool(np.all(self.loss_mask))
+        """Whether tokens were inserted that neither the policy nor an environment chose."""
+        return int(np.sum(self.loss_mask)) + self.num_observed < len(self.loss_mask)
 
 
 @dataclass(slots=True)
@@ -206,7 +244,7 @@ class Group:
     @property
     def generated_tokens(self) -> int:
         """Tokens sampled for the group."""
-        return sum(len(r.token_ids) for r in self.responses)
+        return sum(len(r.token_ids) - r.num_observed for r in self.responses)
 
 
 @dataclass(slots=True)
@@ -228,7 +266,8 @@ class Batch:
     advantages: NDArray[np.float32]
     """[N] advantage of each token, 0 where `loss_mask` is False."""
     media: Sequence[Any] = ()
-    """[S] `Group.media` of each sequence, one object for all responses to a prompt; empty where all is text."""
+    """[S] `Group.media` of each sequence, one object for all responses to a prompt, or an `EpisodeMedia` of
+    `rlcs.vision.pixels` with it; empty where all is text."""
 
     @property
     def num_sequences(self) -> int:

@@ -30,7 +30,7 @@ from rlcs.config_loading import load_config
 from rlcs.config_reference import reference_markdown, settings
 from rlcs.curricula.base import Curriculum
 from rlcs.data import load_solutions, load_splits
-from rlcs.envs.base import build_splits, load_env
+from rlcs.envs.base import EpisodeEnvironment, build_splits, load_env, work_out
 from rlcs.placement import place
 from rlcs.response_format import render_response
 from rlcs.reward_model_config import RewardModelRun
@@ -277,6 +277,16 @@ def test_the_class_of_the_reward_page_scores_and_refuses(tmp_path: Path) -> None
     assert values(reward, [prompt] * 4, texts) == [1.0, 0.0, 0.0, 0.0]
     assert reward.validate(prompt) is None
     assert "no number" in (reward.validate(Prompt("b", prompt.messages, "a hundred")) or "")
+
+
+def test_the_environment_of_the_episodes_page_is_the_example() -> None:
+    text = (ROOT / "examples/guess_number.py").read_text()
+    assert example("docs/episodes.md", "guess-number").strip() == text[text.index("class GuessNumber") :].strip()
+    env = load_env("examples/guess_number.py:GuessNumber")
+    assert isinstance(env, EpisodeEnvironment)
+    for level in env.levels("guess"):
+        for prompt in itertools.islice(env.generate("guess", level, domain="guess", tier=0, seed=0), 20):
+            assert work_out(env, prompt), "worked turns find the number"
 
 
 @pytest.mark.parametrize(

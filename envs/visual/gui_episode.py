@@ -45,7 +45,6 @@ _LEVELS: list[dict[str, Any]] = [
 class GuiEpisode(EpisodeEnvironment):
     """The task `desktop`. Its level parameters: `goals` (of switch, field, file), `pick` of them, `start`, `size`."""
 
-    reward = "gui"
     max_turns = 12
 
     def levels(self, task: str) -> list[dict[str, Any]]:
@@ -78,9 +77,9 @@ class GuiEpisode(EpisodeEnvironment):
             identity = prompt_id(messages, answer, [picture])
             yield Prompt(identity, messages, answer, domain, tier, metadata, (picture,))
 
-    def solve(self, prompt: Prompt) -> WorkedSolution:
-        """The first action; `next_action` has the others."""
-        return WorkedSolution("start", f"Action: {prompt.answer}")
+    def solve_turn(self, prompt: Prompt, state: State) -> WorkedSolution:
+        action = next_action(state, prompt.metadata["goal"])
+        return WorkedSolution(state["screen"], f"Action: {json.dumps(action)}")
 
     def reset(self, prompt: Prompt) -> State:
         return copy.deepcopy(prompt.metadata["start"])

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlcs.learner.filling import Work, fill
-from rlcs.types import Batch, FinishReason, Group
+from rlcs.types import Batch, FinishReason, Group, Response
+from rlcs.vision.pixels import EpisodeMedia, prompt_media
 
 
 def make_batch(
@@ -46,7 +47,7 @@ def make_batch(
         loss_mask=np.zeros(total, np.bool_),
         logprobs=np.zeros(total, np.float32),
         advantages=np.zeros(total, np.float32),
-        media=[group.media for group, _ in responses] if any(group.media for group in groups) else (),
+        media=_media(responses),
     )
     for (group, response), advantage, start, end in zip(responses, flat, offsets[:-1], offsets[1:], strict=True):
         size = len(response.token_ids)
@@ -68,6 +69,15 @@ def make_batch(
         batch.logprobs[first:end] = np.where(mask, response.logprobs, 0)
         batch.advantages[first:end] = np.where(mask, advantage, 0)
     return batch
+
+
+def _media(responses: Sequence[tuple[Group, Response]]) -> Sequence[Any]:
+    """What each sequence shows; empty where all is text."""
+    shown = [
+        group.media if response.media is None else EpisodeMedia(group.media, response.media)
+        for group, response in responses
+    ]
+    return shown if any(shown) else ()
 
 
 def learned_counts(batch: Batch) -> NDArray[np.int64]:
@@ -168,7 +178,7 @@ def families(batch: Batch, sequences: NDArray[np.int64], *, share: bool = True) 
         if first == 0:
             raise ValueError(f"sequence {sequence} learns its first token, which nothing predicts; it needs a prompt")
         prefix = batch.token_ids[start : start + first]
-        shown = batch.media[sequence] if batch.media else None
+        shown = prompt_media(batch.media[sequence]) if batch.media else None
         # Two pictures of one size have the same tokens.
         if share and shared is not None and shown is media and np.array_equal(shared, prefix):
             run.append(int(sequence))

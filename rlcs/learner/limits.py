@@ -12,6 +12,7 @@ import numpy as np
 from rlcs.config import LearnerConfig
 from rlcs.errors import RLCSError
 from rlcs.types import Group, Response
+from rlcs.vision.pixels import first_images
 
 logger = logging.getLogger(__name__)
 
@@ -59,13 +60,21 @@ _DONE = {"alone": "each takes a micro-step of its own", "drop": "not learned fro
 
 def _shortened(response: Response, keep: int) -> Response:
     """The first `keep` tokens of a response; without any, all of it with nothing to learn."""
+    observations = tuple(each for each in response.observations if each.end <= keep)
+    if len(observations) < len(response.observations):  # an observation is kept whole, since its pictures are
+        keep = min(keep, response.observations[len(observations)].start)
     if not keep:
         return replace(response, loss_mask=np.zeros_like(response.loss_mask))
+    media, shown = response.media, sum(len(each.images) for each in observations)
+    if media is not None:
+        media = first_images(media, shown) if shown else None
     return replace(
         response,
         token_ids=response.token_ids[:keep],
         logprobs=response.logprobs[:keep],
         loss_mask=response.loss_mask[:keep],
+        observations=observations,
+        media=media,
     )
 
 

@@ -1,8 +1,8 @@
 """Packed rows of a vision-language model: features in the places of image tokens, and multimodal rotary positions.
 
 A prompt's pixels go through the vision tower once a micro-batch, whatever the number of its responses, since they stand
-in the shared prefix of its family (`rlcs.learner.packing`). Only prompt tokens take features: an image token that the
-policy itself samples is embedded like any other token, as vLLM does it.
+in the shared prefix of its family (`rlcs.learner.packing`). Only tokens of the prompt and of an episode's observations
+take features: an image token that the policy itself samples is embedded like any other token, as vLLM does it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from rlcs.learner import attention
 from rlcs.learner.batching import Family
 from rlcs.types import Batch
 from rlcs.vision import sees
-from rlcs.vision.processing import VisionInputs, VisionProcessor
+from rlcs.vision.pixels import EpisodeMedia, prompt_media
+from rlcs.vision.processing import Patches, VisionInputs, VisionProcessor
 
 if TYPE_CHECKING:
     import torch
@@ -41,15 +42,11 @@ class VisionCache:
         self.processor = processor
         self._media: Sequence[Any] = ()
         self._inputs: dict[int, VisionInputs] = {}
+        self._patches: dict[str, Patches] = {}
 
     def of(self, batch: Batch, sequence: int) -> VisionInputs | None:
         """The vision inputs of a sequence's prompt, or None if it shows nothing."""
-        if not batch.media:  # a batch of text, such as an idle pass beside another batch
-            return None
-        if batch.media is not self._media:  # another batch
-            self._media = batch.media
-            self._inputs = {}
-        media = batch.media[sequence]
+        media = prompt_media(self._media_of(batch, sequence))
         if media is None:
             return None
         key = id(media)  # one object for all responses to a prompt; it lives as long as `self._media`
@@ -59,6 +56,29 @@ class VisionCache:
             prompt = batch.token_ids[start : start + (int(learned.argmax()) if learned.any() else end - start)]
             self._inputs[key] = self.processor.process(media.load(), prompt.tolist(), self._model.model)
         return self._inputs[key]
+
+    def later(self, batch: Batch, sequence: int) -> VisionInputs | None:
+        """What an episode shows behind its prompt, or None if nothing: its places and positions are of the whole sequence."""
+        media = self._media_of(batch, sequence)
+        if not isinstance(media, EpisodeMedia):
+            return None
+        key = id(media)
+        if key not in self._inputs:
+            tokens = batch.token_ids[batch.offsets[sequence] : batch.offsets[sequence + 1]].tolist()
+            prompt = media.prompt and media.prompt.load()
+            self._inputs[key] = self.processor.process_episode(
+                media.later.load(), prompt, self.of(batch, sequence), tokens, self._model.model, self._patches
+            )
+        return self._inputs[key]
+
+    def _media_of(self, batch: Batch, sequence: int) -> Any:
+        if not batch.media:  # a batch of text, such as an idle pass beside another batch
+            return None
+        if batch.media is not self._media:  # another batch
+            self._media = batch.media
+            self._inputs = {}
+            self._patches = {}
+        return batch.media[sequence]
 
 
 def add_cache(model: Any, path: str, *, trust_remote_code: bool = False) -> None:
@@ -127,7 +147,7 @@ def lay_out(batch: Batch, families: Sequence[Family], cache: VisionCache, device
     import torch
 
     positions: list[NDArray[np.int64]] = []
-    shown: list[tuple[int, VisionInputs]] = []  # place in the row of the first prompt token, what the prompt shows
+    shown: list[tuple[int, VisionInputs]] = []  # where a sequence begins in the row, what it shows
     cursor = 0
     for family in families:
         inputs = cache.of(batch, int(family.sequences[0]))
@@ -138,7 +158,12 @@ def lay_out(batch: Batch, families: Sequence[Family], cache: VisionCache, device
         for rank, sequence in enumerate(family.sequences):
             own = family.prefix if rank else 0
             length = int(batch.lengths[sequence])
-            positions.append(_positions(inputs, own, length))
+            later = cache.later(batch, int(sequence))
+            if later is None:
+                positions.append(_positions(inputs, own, length))
+            else:
+                positions.append(later.positions[:, own:length])
+                shown.append((cursor - own, later))
             cursor += length - own
     kinds = []
     for places_name, method, pixels_name, grid_name in _KINDS:

@@ -7,10 +7,9 @@ it is imported: `engine_env` gives those that the process must be started with.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,20 +18,17 @@ from rlcs.adapters import base_model, is_packed_adapter
 from rlcs.config import ModelConfig, RolloutConfig
 from rlcs.errors import DeadlineError, EngineError, RLCSError
 from rlcs.rollout.adapter import EngineAdapter
+from rlcs.rollout.backend import VllmBackend, multi_modal_data, sampled_logprobs, sampling_params
+from rlcs.rollout.episodes import EpisodePlayer, EpisodeSettings, PolicySide
 from rlcs.rollout.force_answer import ForceAnswer, Sampled
-from rlcs.rollout.work import SamplingSettings
-from rlcs.types import FinishReason, Response
+from rlcs.rollout.work import Answer, SamplingSettings, Take
+from rlcs.types import FinishReason, Prompt, Response
 from rlcs.vision.environment import vision_env
-from rlcs.vision.pixels import Loadable, Pixels
+from rlcs.vision.pixels import Loadable
+from rlcs.vision.processing import VisionProcessor, media_tokens
 from rlcs.weights import to_tensors
 
-if TYPE_CHECKING:
-    pass
-
 _HEAD = "lm_head.weight"
-
-Take = Callable[[int], list[int]]
-"""Asks for up to so many requests more; an empty list means that there are none left."""
 
 
 def engine_env(config: RolloutConfig) -> dict[str, str]:
@@ -71,17 +67,6 @@ class _Partial:
         self.running = len(self.responses)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What an engine made of one request."""
-
-    index: int
-    """Of the prompt."""
-    responses: list[Response]
-    prompt_ids: NDArray[np.int32] | None
-    """[P] the prompt's tokens with those that stand for its pixels; None for text alone, where nothing changes."""
-
-
 class Engine:
     """A vLLM engine and the tokenizer of its policy.
 
@@ -100,9 +85,11 @@ class Engine:
         version: int = 0,
         takes_turns: bool = False,
         transfer: str | None = None,
+        episodes: EpisodeSettings | None = None,
     ) -> None:
         """`takes_turns`: the engine shares its GPUs with the learner, and can `sleep`; without a GPU it never does.
-        `transfer`: vLLM's weight-transfer engine that weights will come through (`rlcs.weight_sync`), if any.
+        `transfer`: vLLM's weight-transfer engine that weights will come through (`rlcs.weight_sync`), if any. `episodes`:
+        who plays with the policy where tasks have several turns.
         """
         from vllm import LLM
 
@@ -148,9 +135,15 @@ class Engine:
                 f"vLLM could not load {model_path}: {first_line(error)}{_memory_advice(error)}"
             ) from error
         self._engine: Any = self._llm.llm_engine
-        text_config = self._engine.model_config.hf_config.get_text_config()
+        hf_config = self._engine.model_config.hf_config
+        text_config = hf_config.get_text_config()
         self._sees = bool(self._engine.model_config.is_multimodal_model)
         self._is_tied = bool(getattr(text_config, "tie_word_embeddings", False))
+        self._episodes = episodes
+        self._player: EpisodePlayer | None = None
+        self._media_tokens = media_tokens(hf_config) if self._sees else frozenset()
+        self._model_path, self._trusts = model_path, model.trust_remote_code
+        self._processor: VisionProcessor | None = None
 
     def generate(
         self,
@@ -172,24 +165,8 @@ class Engine:
             EngineError: a request failed.
             DeadlineError: `deadline_s` seconds have passed.
         """
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
-        if self._is_torn:
-            raise EngineError(
-                f"an engine got only a part of the weights after version {self.policy_version}: it cannot generate"
-            )
-
-        params = partial(
-            SamplingParams,
-            temperature=settings.temperature,
-            top_p=settings.top_p,
-            logprobs=0,
-            flat_logprobs=True,
-            # Decoding token by token costs a fifth of the time of a small policy; whole responses are decoded at once.
-            detokenize=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
+        self._check_whole()
+        params = sampling_params(settings)
         force = None
         if settings.thinking_budget is not None:
             force = ForceAnswer.of(settings.thinking_budget, self._tokenizer)
@@ -205,7 +182,7 @@ class Engine:
             found: dict[str, Any] = {"prompt_token_ids": [*prompts[index].tolist(), *more]}
             shown = media[index] if media else None
             if shown is not None:
-                found["multi_modal_data"] = _multi_modal_data(shown.load())
+                found["multi_modal_data"] = multi_modal_data(shown.load())
             return found
 
         try:
@@ -236,7 +213,7 @@ class Engine:
                         answer.prompt_ids = np.asarray(output.prompt_token_ids, np.int32)
                     for place, part in zip(places, output.outputs, strict=True):
                         tokens = list(part.token_ids)
-                        logprobs = _sampled_logprobs(part.logprobs, len(tokens))
+                        logprobs = sampled_logprobs(part.logprobs, len(tokens))
                         response = answer.responses[place]
                         response.extend(tokens, logprobs, is_cut=part.finish_reason == "length")
                         inserted = None if force is None else force.continuation(response, settings.max_tokens)
@@ -267,6 +244,38 @@ class Engine:
             raise
         except Exception as error:  # vLLM raises anything here
             raise EngineError(f"vLLM failed while generating: {first_line(error)}{_memory_advice(error)}") from error
+
+    def play(
+        self,
+        prompts: Sequence[NDArray[np.int32]],
+        counts: Sequence[int],
+        settings: SamplingSettings,
+        take: Take,
+        deadline_s: float,
+        tasks: Sequence[Prompt],
+        media: Sequence[Loadable | None] = (),
+    ) -> Iterator[Answer | None]:
+        """As `generate`, but each response is an episode of the environment that the engine was made with; `tasks[i]` is
+        what `prompts[i]` was made of.
+        """
+        self._check_whole()
+        if self._player is None:
+            assert self._episodes is not None  # the fleet asks for episodes where it has settings for them
+            self._player = EpisodePlayer(self._episodes)
+        lora = self._adapter.request if self._adapter is not None else None
+        backend = VllmBackend(self._engine, sampling_params(settings), lora)
+        policy = PolicySide(
+            self._tokenizer, self.policy_version, self._sees, self._media_tokens, self._count_image_tokens
+        )
+        most = self._config.max_num_seqs
+        try:
+            yield from self._player.play(
+                backend, policy, tasks, prompts, counts, settings, take, deadline_s, most, media
+            )
+        except RLCSError:
+            raise
+        except Exception as error:  # vLLM raises anything here
+            raise EngineError(f"vLLM failed while playing: {first_line(error)}{_memory_advice(error)}") from error
 
     def sleep(self) -> None:
         """Leave the GPU to the learner: weights wait in host memory, the KV cache is forgotten."""
@@ -315,6 +324,18 @@ class Engine:
         self.policy_version = version
         self._is_torn = False
 
+    def _check_whole(self) -> None:
+        if self._is_torn:
+            raise EngineError(
+                f"an engine got only a part of the weights after version {self.policy_version}: it cannot generate"
+            )
+
+    def _count_image_tokens(self, sizes: Sequence[tuple[int, int]]) -> int:
+        """Tokens that stand for pictures of so many pixels (height, width)."""
+        if self._processor is None:
+            self._processor = VisionProcessor(self._model_path, trust_remote_code=self._trusts)
+        return self._processor.image_tokens(sizes)
+
     def _responses(self, sampled: Sequence[Sampled]) -> list[Response]:
         eos = self._tokenizer.eos_token_id
         ids = [each.token_ids for each in sampled]
@@ -334,27 +355,10 @@ class Engine:
         ]
 
 
-def _multi_modal_data(pixels: Pixels) -> dict[str, Any]:
-    """Pixels as vLLM takes them."""
-    data: dict[str, Any] = {}
-    if pixels.images:
-        data["image"] = pixels.pictures()
-    if pixels.videos:
-        data["video"] = [(video.pixels, video.metadata | {"do_sample_frames": False}) for video in pixels.videos]
-    return data
-
-
 def _parse_id(request_id: str) -> tuple[int, int | None]:
     """The prompt of a request, and of one that goes on with a response, which one."""
     index, _, sample = request_id.partition("/")
     return int(index), int(sample) if sample else None
-
-
-def _sampled_logprobs(flat: Any, num_tokens: int) -> NDArray[np.float32]:
-    """[T] the logprob of each sampled token, which vLLM puts first at its position."""
-    if len(flat.start_indices) != num_tokens:
-        raise EngineError(f"vLLM returned {len(flat.start_indices)} logprobs for {num_tokens} tokens")
-    return np.asarray(flat.logprobs, dtype=np.float32)[np.asarray(flat.start_indices, dtype=np.int64)]
 
 
 def _has_gpu() -> bool:

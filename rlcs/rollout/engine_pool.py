@@ -19,11 +19,10 @@ import ray
 from ray.exceptions import RayError
 
 from rlcs.actors import ActorProcess, end_actor, get
-from rlcs.errors import DeadlineError, EngineError, RLCSError, TooManyFaultsError
+from rlcs.errors import ConfigError, DataError, DeadlineError, EngineError, RLCSError, TooManyFaultsError
 from rlcs.faults import Faults
-from rlcs.rollout.engine import Answer
 from rlcs.rollout.requests import Requests
-from rlcs.rollout.work import WorkQueue
+from rlcs.rollout.work import Answer, WorkQueue
 from rlcs.vitals import Watched
 
 logger = logging.getLogger(__name__)
@@ -146,6 +145,7 @@ class EnginePool:
         Raises:
             TooManyFaultsError: engines failed more often than is allowed.
             DeadlineError: an engine did not finish in time though it works.
+            ConfigError, DataError: what the user is to mend, such as an environment of several turns that fails always.
         """
         self._fill(requests)
         lost_rounds, looked = 0, 0.0
@@ -229,7 +229,7 @@ class EnginePool:
         except StopIteration:
             member.stream = None
             return None, None
-        except (DeadlineError, TooManyFaultsError):
+        except (DeadlineError, TooManyFaultsError, ConfigError, DataError):  # a new engine would not help
             raise
         except (RLCSError, RayError) as error:
             return None, str(error)

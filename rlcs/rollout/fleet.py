@@ -14,12 +14,13 @@ from rlcs.actors import ActorProcess, own_process
 from rlcs.config import ModelConfig, RolloutConfig
 from rlcs.errors import EngineError
 from rlcs.faults import Faults
-from rlcs.rollout.engine import Answer, Engine, engine_env
+from rlcs.rollout.engine import Engine, engine_env
 from rlcs.rollout.engine_pool import EnginePool
+from rlcs.rollout.episodes import EpisodeSettings
 from rlcs.rollout.requests import Requests
-from rlcs.rollout.work import LengthEstimator, SamplingSettings
+from rlcs.rollout.work import Answer, LengthEstimator, SamplingSettings
 from rlcs.types import Group, Prompt
-from rlcs.vision.pixels import PixelStore, SharedPixels
+from rlcs.vision.pixels import PixelStore, SharedPixels, share_episodes, without_media
 from rlcs.vitals import Vitals, Watched, measure
 
 if TYPE_CHECKING:
@@ -51,8 +52,10 @@ class EngineActor:
         queue: Any,
         deadline_s: float,
         media: list[SharedPixels | None],
+        tasks: list[Prompt] | None = None,
     ) -> Iterator[Answer | None]:
-        """See `Engine.generate`; requests are pulled from the queue actor, which knows this engine as `name`.
+        """See `Engine.generate`, and `Engine.play` where there are `tasks`; requests are pulled from the queue actor, which
+        knows this engine as `name`.
 
         Where the queue is lost, what was pulled is answered and no more is asked for.
         """
@@ -65,8 +68,12 @@ class EngineActor:
                 return []
             return taken
 
+        if tasks is not None:
+            made = self._engine.play(prompts, counts, settings, take, deadline_s, tasks, media)
+        else:
+            made = self._engine.generate(prompts, counts, settings, take, deadline_s=deadline_s, media=media)
         last_sign = time.monotonic()
-        for answer in self._engine.generate(prompts, counts, settings, take, deadline_s=deadline_s, media=media):
+        for answer in made:
             if answer is not None:
                 self._finished.append(answer.index)
             if answer is not None or time.monotonic() - last_sign > _SIGN_EVERY_S:
@@ -116,15 +123,18 @@ class RolloutFleet:
         transfer: str | None = None,
         faults: Faults | None = None,
         spare_path: str | None = None,
+        episodes: EpisodeSettings | None = None,
     ) -> None:
         """`version`: number of updates that the policy in `model_path` has seen. `options`: Ray options of each engine's
         actor, where it has a reserved place (`rlcs.reservation`). `takes_turns`: the engines share GPUs with the learner;
         `sleep` before it works, and `sync` after. `faults`: counts the engines that fail; without it the first ends the
         run. `spare_path`: what an engine that replaces another loads before it is given the weights of the last sync, where
-        `model_path` may be gone by then.
+        `model_path` may be gone by then. `episodes`: where prompts are
+        tasks of several turns.
         """
         self._config = config
         self._takes_turns = takes_turns
+        self._plays = episodes is not None
         self._tokenizer = tokenizer
         self._lengths = LengthEstimator(default=config.max_completion_length / 2)
         self._pixels = PixelStore()
@@ -152,6 +162,7 @@ class RolloutFleet:
                 version=self._version,
                 takes_turns=takes_turns,
                 transfer=transfer,
+                episodes=episodes,
             )
 
         self._pool = EnginePool(start_engine, self._furnish, config.num_engines, self.faults, config.heartbeat_s)
@@ -219,13 +230,15 @@ class RolloutFleet:
         ]
         shared, media = ray.put(prompt_ids), self._pixels.share(prompts)
         shown = media if any(media) else []
+        tasks = ray.put([without_media(prompt) for prompt in prompts]) if self._plays else None
 
         def submit(engine: Any, name: str, queue: Any) -> Any:
             call = engine.generate.options(num_returns="streaming")
-            return call.remote(shared, counts, settings, name, queue, self._config.timeout_s, shown)
+            return call.remote(shared, counts, settings, name, queue, self._config.timeout_s, shown, tasks)
 
         requests = Requests(expected)
         answers = {answer.index: answer for answer in self._pool.answers(requests, submit)}
+        share_episodes([answer.responses for answer in answers.values()])
         for index in requests.set_aside:
             self._set_aside(prompts[index])
         groups = []

@@ -7,13 +7,27 @@ pulls shrink towards the end and a slow engine leaves work to the others. Nothin
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rlcs.types import Prompt
+from rlcs.types import Prompt, Response
+
+Take = Callable[[int], list[int]]
+"""Asks for up to so many requests more; an empty list means that there are none left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an engine made of one request."""
+
+    index: int
+    """Of the prompt."""
+    responses: list[Response]
+    prompt_ids: NDArray[np.int32] | None
+    """[P] the prompt's tokens with those that stand for its pixels; None for text alone, where nothing changes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,10 +71,11 @@ class ScoringActor:
         prompts = [prompt for prompt, texts in zip(unit.prompts, unit.texts, strict=True) for _ in texts]
         texts = [text for of_prompt in unit.texts for text in of_prompt]
         num_tokens = [tokens for of_prompt in unit.num_tokens for tokens in of_prompt]
+        episodes = [episode for of_prompt in unit.episodes for episode in of_prompt]
         reward = self._rewards[unit.reward]
         started = time.perf_counter()
         try:
-            scores = reward.score_batch(prompts, texts, num_tokens)
+            scores = reward.score_batch(prompts, texts, num_tokens, episodes)
         except RewardError as error:
             return UnitResult(error=str(error))
         seconds = sample_seconds(scores, time.perf_counter() - started)

@@ -19,9 +19,11 @@ class Unit:
     """Index of the reward."""
     prompts: list[Prompt] = field(default_factory=list)
     texts: list[list[str]] = field(default_factory=list)
-    """The responses to each prompt."""
+    """The responses to each prompt; of an episode, its last turn."""
     num_tokens: list[list[int]] = field(default_factory=list)
     """How long each response is."""
+    episodes: list[list[Score | None]] = field(default_factory=list)
+    """What the environment says that each response is worth, where it is an episode."""
     positions: list[list[int]] = field(default_factory=list)
     """For the driver: where each response stands among all responses of the call."""
     attempts: int = 0
@@ -58,8 +60,9 @@ def make_units(reward: int, groups: Sequence[tuple[int, Group]], num_actors: int
     unit = Unit(reward)
     for position, group in groups:
         unit.prompts.append(group.prompt)
-        unit.texts.append([response.text for response in group.responses])
+        unit.texts.append([response.last_text for response in group.responses])
         unit.num_tokens.append([len(response.token_ids) for response in group.responses])
+        unit.episodes.append([response.episode for response in group.responses])
         unit.positions.append(list(range(position, position + len(group.responses))))
         if unit.num_samples >= size:
             units.append(unit)
@@ -72,9 +75,9 @@ def make_units(reward: int, groups: Sequence[tuple[int, Group]], num_actors: int
 def take_apart(unit: Unit) -> list[Unit]:
     """A unit for each sample."""
     return [
-        Unit(unit.reward, [prompt], [[text]], [[tokens]], [[position]])
+        Unit(unit.reward, [prompt], [[text]], [[tokens]], [[episode]], [[position]])
         for prompt, of_prompt in zip(
-            unit.prompts, zip(unit.texts, unit.num_tokens, unit.positions, strict=True), strict=True
+            unit.prompts, zip(unit.texts, unit.num_tokens, unit.episodes, unit.positions, strict=True), strict=True
         )
-        for text, tokens, position in zip(*of_prompt, strict=True)
+        for text, tokens, episode, position in zip(*of_prompt, strict=True)
     ]

@@ -8,13 +8,13 @@ to vLLM, `rlcs.vision.processing` makes the learner's inputs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rlcs.types import Prompt, Video
+from rlcs.types import Prompt, Response, Video
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -49,6 +49,8 @@ class Pixels:
     images: tuple[NDArray[np.uint8], ...]
     """[H, W, 3] each, in the order of the prompt's parts."""
     videos: tuple[Frames, ...] = ()
+    digests: tuple[str, ...] = ()
+    """Of the images, where they are known: the same digest, the same picture."""
 
     def load(self) -> Pixels:
         """Itself: see `Loadable`."""
@@ -82,6 +84,54 @@ class SharedPixels:
         import ray
 
         return ray.get(self.reference)[self.index]  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeMedia:
+    """What a sequence shows that is an episode: its prompt, and what the environment showed later."""
+
+    prompt: Any
+    """`Group.media`: one object for all episodes of a prompt; None where it shows nothing."""
+    later: Loadable
+
+
+def prompt_media(media: Any) -> Any:
+    """Of what a sequence shows, where the pixels of its prompt are."""
+    return media.prompt if isinstance(media, EpisodeMedia) else media
+
+
+def first_images(media: Loadable, count: int) -> Pixels:
+    """The first `count` images of what is to be found at `media`."""
+    pixels = media.load()
+    return Pixels(pixels.images[:count], digests=pixels.digests[:count])
+
+
+def share_episodes(groups: Sequence[Sequence[Response]]) -> None:
+    """Put the pixels of observations into Ray's object store, a picture that several episodes show once."""
+    shown = [response for responses in groups for response in responses if response.media is not None]
+    if not shown:
+        return
+    import ray
+
+    known: dict[str, NDArray[np.uint8]] = {}
+    pixels = [
+        Pixels(
+            tuple(
+                known.setdefault(digest, image)
+                for digest, image in zip(response.media.digests, response.media.images, strict=True)
+            ),
+            digests=response.media.digests,
+        )
+        for response in shown
+    ]
+    reference = ray.put(pixels)
+    for place, response in enumerate(shown):
+        response.media = SharedPixels(reference, place)
+
+
+def without_media(prompt: Prompt) -> Prompt:
+    """The prompt without its pictures and videos."""
+    return replace(prompt, images=(), videos=()) if has_pixels(prompt) else prompt
 
 
 def has_pixels(prompt: Prompt) -> bool:

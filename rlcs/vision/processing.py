@@ -25,6 +25,9 @@ from rlcs.vision.pixels import Pixels, has_pixels
 if TYPE_CHECKING:
     import torch
 
+Patches = tuple["torch.Tensor", "torch.Tensor"]
+"""Of one picture: its patches, and its grid [1, 3]."""
+
 _IMAGE, _VIDEO = 1, 2
 """Values of `mm_token_type_ids`."""
 
@@ -60,15 +63,14 @@ class VisionProcessor:
         self._processor = load_processor(path, trust_remote_code=trust_remote_code)
         self._images: Any = self._processor.image_processor
         self.processed = 0
-        """Prompts whose pixels were processed."""
+        """Prompts whose pixels were processed, and pictures of observations."""
 
     def num_tokens(self, prompt: Prompt) -> int:
         """Tokens that stand for what a prompt shows, less the placeholders that stand for it in its text."""
         sizes = [image.size or image.open().size for image in prompt.images]
         count = 0
         if sizes:
-            found = self._processor._get_num_multimodal_tokens(image_sizes=[(h, w) for w, h in sizes])
-            count += sum(found["num_image_tokens"]) - len(sizes)
+            count += self.image_tokens([(h, w) for w, h in sizes]) - len(sizes)
         for video in prompt.videos:
             width, height = video.frames[0].size or video.frames[0].open().size
             found = self._processor._get_num_multimodal_tokens(video_sizes=[(len(video.frames), height, width)])
@@ -76,14 +78,18 @@ class VisionProcessor:
             count += sum(found["num_video_tokens"]) + 8 * -(-len(video.frames) // 2)
         return count
 
+    def image_tokens(self, sizes: Sequence[tuple[int, int]]) -> int:
+        """Tokens that stand for images of so many pixels (height, width)."""
+        if not sizes:
+            return 0
+        return int(sum(self._processor._get_num_multimodal_tokens(image_sizes=list(sizes))["num_image_tokens"]))
+
     def process(self, pixels: Pixels, prompt_ids: Sequence[int], model: Any) -> VisionInputs:
         """The inputs of `model` for `pixels`, whose tokens are already in `prompt_ids` [P].
 
         Raises:
             DataError: the prompt has other numbers of image tokens than its pixels take.
         """
-        import torch
-
         self.processed += 1
         tensors: dict[str, Any] = {}
         if pixels.images:
@@ -110,19 +116,79 @@ class VisionProcessor:
                     f"a prompt has {len(where)} {what} tokens, but its pixels take {wanted}: the engine's and the "
                     "learner's processors differ; use one model folder for both"
                 )
+        positions = self._positions(prompt_ids, kinds, tensors, pixels, model)
+        return VisionInputs(tensors, places[0], places[1], positions)
+
+    def process_episode(
+        self,
+        later: Pixels,
+        prompt: Pixels | None,
+        prompt_inputs: VisionInputs | None,
+        token_ids: Sequence[int],
+        model: Any,
+        patches: dict[str, Patches],
+    ) -> VisionInputs:
+        """The inputs for the images `later` that an episode shows behind its prompt, with positions of all its tokens [L].
+
+        `prompt_inputs` are those of what the prompt shows. `patches` keeps what was made of each picture, by digest. A
+        policy samples image tokens in the last turn only, since no turn follows one that has some; they are none here.
+
+        Raises:
+            DataError: the episode has other numbers of image tokens than its pixels take.
+        """
+        import torch
+
+        parts = []
+        for digest, image in zip(later.digests, later.pictures(), strict=True):
+            if digest not in patches:
+                self.processed += 1
+                found = self._images(images=[image], return_tensors="pt")
+                patches[digest] = (found["pixel_values"], found["image_grid_thw"])
+            parts.append(patches[digest])
+        grids = torch.cat([grid for _, grid in parts])
+        own = {"pixel_values": torch.cat([pixels for pixels, _ in parts]), "image_grid_thw": grids}
+        before = prompt_inputs.tensors if prompt_inputs is not None else {}
+        first = len(prompt_inputs.image_places) if prompt_inputs is not None else 0
+        wanted = int(grids.prod(-1).sum()) // self._images.merge_size**2
+        kinds = np.asarray(self._processor.create_mm_token_type_ids([list(token_ids)])[0])
+        places = np.flatnonzero(kinds == _IMAGE)
+        if len(places) < first + wanted:
+            raise DataError(
+                f"an episode has {len(places) - first} image tokens behind its prompt, but what it shows there takes {wanted}"
+            )
+        kinds[places[first + wanted :]] = 0
+        videos = prompt_inputs.video_places if prompt_inputs is not None else np.zeros(0, np.int64)
+        kinds[np.setdiff1d(np.flatnonzero(kinds == _VIDEO), videos)] = 0
+        image_grids = torch.cat([before["image_grid_thw"], grids]) if "image_grid_thw" in before else grids
+        tensors = {**before, "image_grid_thw": image_grids}
+        positions = self._positions(token_ids, kinds, tensors, prompt, model)
+        return VisionInputs(own, places[first : first + wanted], np.zeros(0, np.int64), positions)
+
+    def _positions(
+        self,
+        token_ids: Sequence[int],
+        kinds: NDArray[np.integer],
+        tensors: dict[str, Any],
+        pixels: Pixels | None,
+        model: Any,
+    ) -> NDArray[np.int64]:
+        """[3, L] rotary positions of tokens of these kinds, with the grids of `tensors`."""
+        import torch
+
         options = {
             "image_grid_thw": tensors.get("image_grid_thw"),
             "video_grid_thw": tensors.get("video_grid_thw"),
             "mm_token_type_ids": torch.from_numpy(kinds)[None],
         }
-        if pixels.videos:  # Qwen2.5-VL: seconds a grid of frames
+        if pixels is not None and pixels.videos:  # Qwen2.5-VL: seconds a grid of frames
             seconds = [self._processor.video_processor.temporal_patch_size / video.fps for video in pixels.videos]
             options["second_per_grid_ts"] = torch.tensor(seconds)
         known = inspect.signature(model.get_rope_index).parameters
         positions, _ = model.get_rope_index(
-            torch.as_tensor(list(prompt_ids))[None], **{k: v for k, v in options.items() if k in known}
+            torch.as_tensor(list(token_ids))[None], **{k: v for k, v in options.items() if k in known}
         )
-        return VisionInputs(tensors, places[0], places[1], positions[:, 0].numpy())
+        found: NDArray[np.int64] = positions[:, 0].numpy()
+        return found
 
 
 def load_processor(path: str, *, trust_remote_code: bool = False) -> Any:
@@ -143,6 +209,13 @@ def load_processor(path: str, *, trust_remote_code: bool = False) -> Any:
             "preprocessor_config.json, and the package torchvision must be installed"
         ) from error
     return processor
+
+
+def media_tokens(config: Any) -> frozenset[int]:
+    """The tokens of a vision-language model's configuration that stand for pixels or enclose them."""
+    names = [name for name in vars(config) if name.endswith("_token_id")]
+    values = [getattr(config, name) for name in names if name.startswith(("image", "video", "vision"))]
+    return frozenset(value for value in values if isinstance(value, int))
 
 
 def is_vision_model(path: str, *, trust_remote_code: bool = False) -> bool:

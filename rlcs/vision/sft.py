@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rlcs.errors import DataError
-from rlcs.types import Prompt
+from rlcs.turns import TurnTemplate
+from rlcs.types import Image, Prompt
 from rlcs.vision.pixels import decode_prompt
 
 if TYPE_CHECKING:
@@ -16,14 +18,34 @@ IGNORED = -100
 """Label of tokens that are not learned (Hugging Face's convention)."""
 
 
+@dataclass(frozen=True, slots=True)
+class LaterTurn:
+    """A turn of a worked episode behind the first, with what stands before it."""
+
+    observation: tuple[dict[str, Any], ...]
+    """Parts of the message."""
+    images: tuple[Image, ...]
+    response: str
+
+
 class VisionCollator:
     """Batches of padded rows with their patches, by the model's own processor."""
 
-    def __init__(self, processor: Any, prompts: Sequence[Prompt], responses: Sequence[str]) -> None:
-        """Rows are asked for by `{"example": i}`: `prompts[i]` and the text of its response, without the end token."""
+    def __init__(
+        self,
+        processor: Any,
+        prompts: Sequence[Prompt],
+        responses: Sequence[str],
+        later: Sequence[Sequence[LaterTurn]] = (),
+    ) -> None:
+        """Rows are asked for by `{"example": i}`: `prompts[i]` and the text of its response, without the end token, and
+        `later[i]`, the turns behind it.
+        """
         self._processor = processor
         self._prompts = prompts
         self._responses = responses
+        self._later = later
+        self._template = TurnTemplate(processor.tokenizer)
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """[B, L] input_ids, attention_mask, labels and mm_token_type_ids, and the vision tensors."""
@@ -68,10 +90,35 @@ class VisionCollator:
         labels = row["input_ids"].clone()
         labels[: len(labels) - len(tokenizer.encode(response, add_special_tokens=False)) - 1] = IGNORED
         row["labels"] = labels
+        for turn in self._later[index] if self._later else ():
+            row = joined(row, self._turn(prompt, turn))
         return as_images(row) if type(self._processor).__name__ == "Glm4vProcessor" else row
+
+    def _turn(self, prompt: Prompt, turn: LaterTurn) -> dict[str, torch.Tensor]:
+        """The part of a row that is an observation and the response to it."""
+        tokenizer = self._processor.tokenizer
+        between = self._template.between(prompt.messages, turn.observation, tokenizer.eos_token_id)
+        shown: dict[str, Any] = {"images": [[image.open() for image in turn.images]]} if turn.images else {}
+        text = between.text + turn.response + tokenizer.eos_token
+        row = dict(self._processor(text=[text], **shown, add_special_tokens=False, return_tensors="pt"))
+        for name in ("input_ids", "attention_mask", "mm_token_type_ids"):
+            row[name] = row[name][0]
+        labels = row["input_ids"].clone()
+        labels[: len(labels) - len(tokenizer.encode(turn.response, add_special_tokens=False)) - 1] = IGNORED
+        row["labels"] = labels
+        return row
 
 
 _VISION_TENSORS = ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw")
+
+
+def joined(row: dict[str, torch.Tensor], more: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A row with `more` behind it."""
+    import torch
+
+    return {
+        name: torch.cat([part[name] for part in (row, more) if name in part]) for name in dict.fromkeys([*row, *more])
+    }
 
 
 def as_images(row: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

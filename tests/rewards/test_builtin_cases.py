@@ -12,8 +12,8 @@ from rlcs.reward_commands.check import prompt_of
 from rlcs.rewards.case_files import Case, builtin_cases
 from rlcs.rewards.loading import BUILTIN_REWARDS, LoadedReward, load_reward
 
-WITHOUT_CASES = {"judge", "reward_model", "reasoning_gym"}
-"""What these give depends on a model, or on tasks that reasoning-gym makes."""
+WITHOUT_CASES = {"episode", "judge", "reward_model", "reasoning_gym"}
+"""What these give depends on an environment or a model, or on tasks that reasoning-gym makes."""
 
 OPTIONS = {"code": {"enabled": True}}
 
