@@ -100,7 +100,13 @@ class KillablePool:
                 if worker is None:
                     worker = self._spawn()
                 started = time.monotonic()
-                result = replace(self._run_one(worker, request), seconds=time.monotonic() - started)
+                result = self._run_one(worker, request)
+                if result.outcome is WorkerOutcome.CRASH:  # once more: what ended the worker need not be this request
+                    self._kill(worker)
+                    worker = None
+                    worker = self._spawn()
+                    result = self._run_one(worker, request)
+                result = replace(result, seconds=time.monotonic() - started)
                 if result.outcome in (WorkerOutcome.TIMEOUT, WorkerOutcome.CRASH):
                     self._kill(worker)
                     worker = None

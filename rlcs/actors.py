@@ -72,8 +72,15 @@ def get(references: Any, timeout_s: float | None, doing: str) -> Any:
         cause = getattr(error, "cause", None)
         if isinstance(cause, RLCSError):  # raised by the actor's constructor
             raise cause from error
-        text = " ".join(str(error).split())
-        raise EngineError(f"an actor died while {doing}: {text[:500]}") from error
+        raise EngineError(f"an actor died while {doing}: {_cause_of_death(str(error))}") from error
+
+
+def _cause_of_death(message: str) -> str:
+    """What of Ray's paragraph about a dead actor tells one death from another."""
+    text = " ".join(message.split())
+    for beginning in ("Worker exit detail: ", "The actor is dead because "):
+        text = text.partition(beginning)[2] or text
+    return text.partition(" Some common causes include")[0][:500]
 
 
 @dataclass(frozen=True, slots=True)

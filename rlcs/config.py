@@ -562,6 +562,11 @@ class LearnerConfig(Section):
         description="AdamW; AdamW with moments of 8 bits (needs bitsandbytes); or Muon for the matrices of the layers, "
         "with AdamW for embeddings, head, norms and biases.",
     )
+    timeout_s: PositiveFloat = Field(
+        3600,
+        description="A learner that does not answer for so many seconds, an update or a checkpoint, hangs: a new one goes "
+        "on from the last checkpoint.",
+    )
     learning_rate: float = Field(1e-6, gt=0, le=1, description="AdamW learning rate, and Muon's.")
     warmup_steps: int = Field(0, ge=0, description="Iterations of linear learning-rate warm-up.")
     weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay.")

@@ -39,6 +39,10 @@ class DeadlineError(EngineError):
     """Engines that work as they should are too slow for `rollout.timeout_s`: nothing that is replaced would help."""
 
 
+class LearnerLostError(EngineError):
+    """A rank of the learner died, hangs, or raised what RLCS does not know: a new learner may go on from a checkpoint."""
+
+
 class TooManyFaultsError(EngineError):
     """Actors failed again and again (`cluster.max_restarts`): the run ends, its last checkpoint stays."""
 

@@ -6,8 +6,10 @@ its own. All actors are started by `Trainer.start` and ended by `Trainer.close`.
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlcs.actors import start_ray, stop_ray
-from rlcs.checkpoint import Progress, load_arrays, load_progress, save_checkpoint
+from rlcs.checkpoint import Progress, list_checkpoints, load_arrays, load_progress, save_checkpoint
 from rlcs.config import Config
 from rlcs.curricula.base import Curriculum
 from rlcs.data import DataSplits
+from rlcs.errors import LearnerLostError
 from rlcs.evaluation import evaluate
 from rlcs.faults import Fault, Faults
 from rlcs.interrupt import StopRequest
@@ -31,11 +34,12 @@ from rlcs.models import load_tokenizer
 from rlcs.monitor import Monitor
 from rlcs.nothink import nothink_metrics
 from rlcs.progress import Display
+from rlcs.recovery import recover, set_aside_before
 from rlcs.reservation import Reservation
 from rlcs.rollout.episodes import EpisodeSettings, episode_metrics
 from rlcs.rollout.fleet import RolloutFleet
 from rlcs.rounds import Round, Rounds, staleness_metrics
-from rlcs.runlog import EvaluationRow, RunLog, read_faults
+from rlcs.runlog import EvaluationRow, RunLog
 from rlcs.scoring import ScoringFleet
 from rlcs.stopwatch import Stopwatch
 from rlcs.types import Group
@@ -72,6 +76,7 @@ class Trainer:
         self._leftovers = LeftoverGroups(config.curriculum.leftover_age)
         self._thread = threading.get_ident()
         self._stop = StopRequest(lambda: None)
+        self._furthest = 0  # iterations that were done, whether the run went back behind them or not
         self._faults = Faults(config.cluster.max_restarts, self._report_fault)
         self._runlog: RunLog | None = None
         self._rollouts: RolloutFleet | None = None
@@ -115,33 +120,54 @@ class Trainer:
         self._runlog = RunLog(self.run_dir, config.logging, config.model_dump(mode="json"))
         self._runlog.write_prompts(self.data.train)
         if self._checkpoint is not None:
-            self._saved_step = self.progress.step
-            self._rollouts.set_aside.update(
-                (fault["who"].removeprefix("prompt "), fault["reason"])
-                for fault in read_faults(self.run_dir)
-                if fault["kind"] == "poison_prompts"
-            )
-            self._curriculum.load_state_dict(load_arrays(self._checkpoint / "curriculum"))
-            if (self._checkpoint / "leftovers.json").is_file():
-                self._leftovers.load_state_dict(load_arrays(self._checkpoint / "leftovers"), self.data.train)
-            self._learner.load_state(self._checkpoint / "learner")
-            self._runlog.rewind(self.progress.step)
+            self._load(self._checkpoint)
+            self._rollouts.set_aside.update(set_aside_before(self.run_dir))
         self._rollouts.lend_weights = None if config.rollout.max_staleness else self._learner.weights
         self._sync = open_weight_sync(config, self._learner, self._rollouts, version=version)
         self._display.note(f"weights go to the engines by {self._sync.name}")
-        rounds = Rounds(
-            config,
-            self.data.train,
-            self._curriculum,
-            self._leftovers,
-            self._rollouts,
-            self._scoring,
-            note=self._note_stage,
-        )
-        self._ahead = LookAhead(rounds.make)
+        self._ahead = self._rounds()
         self._monitor = watch_fleets(
             self._rollouts, self._scoring, self._learner, self._runlog, config.logging.monitor_every_s
         )
+
+    def _load(self, checkpoint: Path) -> None:
+        """Bring learner, curriculum and run log to the state of a checkpoint; the engines get their weights elsewhere."""
+        assert self._learner is not None and self._runlog is not None
+        self.progress = load_progress(checkpoint)
+        self._saved_step = self.progress.step
+        self._curriculum.load_state_dict(load_arrays(checkpoint / "curriculum"))
+        self._leftovers = LeftoverGroups(self.config.curriculum.leftover_age)
+        if (checkpoint / "leftovers.json").is_file():
+            self._leftovers.load_state_dict(load_arrays(checkpoint / "leftovers"), self.data.train)
+        self._learner.load_state(checkpoint / "learner")
+        self._runlog.rewind(self.progress.step)
+
+    def restore(self, checkpoint: Path, *, new_learner: bool = False) -> int:
+        """Go back to a checkpoint of this run, within the process; returns its iteration.
+
+        What came after it is forgotten, a round that is begun and newer checkpoints among it. Engines and scorers stay, the
+        learner too unless `new_learner` is wanted.
+
+        Raises:
+            LearnerLostError: the learner was lost meanwhile.
+        """
+        assert self._rollouts and self._ahead and self._learner
+        self._ahead.close(self.config.rollout.timeout_s)  # it works with the curriculum
+        self._rollouts.sleep()
+        if new_learner:
+            self._learner.restart()
+        self._load(checkpoint)
+        for folder in list_checkpoints(self.run_dir):
+            if folder.name > checkpoint.name:
+                shutil.rmtree(folder)
+        self._ahead = self._rounds()
+        self._sync = open_weight_sync(self.config, self._learner, self._rollouts, version=self.progress.step - 1)
+        return self._sync.sync(self.progress.step).version
+
+    def _rounds(self) -> LookAhead[Round]:
+        assert self._rollouts is not None and self._scoring is not None
+        parts = (self.data.train, self._curriculum, self._leftovers, self._rollouts, self._scoring, self._note_stage)
+        return LookAhead(Rounds(self.config, *parts).make)
 
     def run(self, stop: StopRequest) -> None:
         """Iterate until the end, or until `stop` is requested; the state is saved either way.
@@ -152,12 +178,17 @@ class Trainer:
         self._stop = stop
         total = self.config.train.steps
         while not self.is_done and (self._ahead.is_pending or not stop.requested):
-            metrics = self.iterate()
-            self._display.iteration(self.progress.step, total, metrics)
-            if _is_due(self.progress.step, self.config.train.save_every):
-                self.save()
-            if _is_due(self.progress.step, self.config.train.eval_every) and not self.is_done:
-                self.evaluate()
+            try:
+                metrics = self.iterate()
+                self._display.iteration(self.progress.step, total, metrics)
+                if _is_due(self.progress.step, self.config.train.save_every):
+                    self.save()
+                if _is_due(self.progress.step, self.config.train.eval_every) and not self.is_done:
+                    self.evaluate()
+                if self._saved_step != self.progress.step and (self.is_done or stop.requested):
+                    self.save()
+            except LearnerLostError as error:
+                recover(error, self.run_dir, self._faults, partial(self.restore, new_learner=True), self._display.note)
         if self._saved_step != self.progress.step:
             self.save()
 
@@ -215,7 +246,9 @@ class Trainer:
             **(self._monitor.metrics() if self._monitor is not None else {}),
         }
         self._runlog.write_metrics(self.progress.step, metrics)
-        self._faults.progress()
+        if self.progress.step > self._furthest:
+            self._furthest = self.progress.step
+            self._faults.progress()
         return metrics
 
     def _select(self, groups: list[Group]) -> tuple[list[Group], NDArray[np.int64]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rlcs.actors import ActorProcess, own_process
 from rlcs.config import LearnerConfig
 from rlcs.types import Batch
 from rlcs.vitals import Vitals, measure
@@ -80,6 +81,10 @@ class LearnerActor:
     def ready(self) -> bool:
         """True, once the policy is loaded."""
         return self._loaded is not None
+
+    def process(self) -> ActorProcess:
+        """This actor's process."""
+        return own_process()
 
     def update(
         self,

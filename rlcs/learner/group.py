@@ -16,15 +16,15 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from rlcs.actors import get
+from rlcs.actors import ActorProcess, end_actor, get
 from rlcs.config import LearnerConfig
-from rlcs.errors import EngineError, RLCSError
+from rlcs.errors import EngineError, LearnerLostError, RLCSError
 from rlcs.learner.actor import LearnerActor
 from rlcs.types import Batch
 from rlcs.vitals import Watched
 
-TIMEOUT_S = 3600.0
-"""Deadline of one call: an update with all its passes, or a checkpoint of a large policy."""
+START_TIMEOUT_S = 3600.0
+"""For a large policy from a slow disk."""
 GRACE_S = 10.0
 """How long the other ranks may take to say what is wrong, once one has failed."""
 
@@ -55,10 +55,19 @@ class LearnerGroup:
             options = [share] * self.size
         if len(options) != self.size:
             raise ValueError(f"options of {len(options)} actors for {self.size} ranks")
+        self.restarts = 0
+        """How often the ranks were started anew."""
+        self._processes: list[ActorProcess] = []
+        self._timeout_s = config.timeout_s
         actor = ray.remote(LearnerActor)
-        self.actors: list[Any] = [
-            actor.options(**option).remote(model_path, config, joins=self.size > 1, **learner) for option in options
-        ]
+
+        def start_actors() -> list[Any]:
+            return [
+                actor.options(**option).remote(model_path, config, joins=self.size > 1, **learner) for option in options
+            ]
+
+        self._start_actors = start_actors
+        self.actors = start_actors()
 
     def start(self) -> None:
         """Wait until every rank has its policy.
@@ -69,15 +78,26 @@ class LearnerGroup:
         """
         doing = "starting the learner"
         if self.size > 1:
-            nodes = self._wait_all([actor.node_id.remote() for actor in self.actors], doing)
-            (store,) = self._wait_all([self.actors[0].open_store.remote()], doing)
+            nodes = self._wait_all([actor.node_id.remote() for actor in self.actors], doing, START_TIMEOUT_S)
+            (store,) = self._wait_all([self.actors[0].open_store.remote()], doing, START_TIMEOUT_S)
             local = Counter(nodes)
             calls = [
                 actor.join.remote(rank, store, local[node])
                 for rank, (actor, node) in enumerate(zip(self.actors, nodes, strict=True))
             ]
-            self._wait_all(calls, doing)
-        self.wait(self.submit("ready"), doing)
+            self._wait_all(calls, doing, START_TIMEOUT_S)
+        self.wait(self.submit("ready"), doing, START_TIMEOUT_S)
+        self._processes = self._wait_all(self.submit("process"), doing)
+
+    def restart(self) -> None:
+        """End all ranks, dead, hanging or well, and start new ones; they have the policy that the first ones began with.
+
+        `load_state` brings them to a checkpoint. Raises what `start` raises.
+        """
+        self.close()
+        self.restarts += 1
+        self.actors = self._start_actors()
+        self.start()
 
     def submit(self, method: str, *arguments: Any, **options: Any) -> list[Any]:
         """Start a method of `LearnerActor` on all ranks; Ray references to their answers, rank 0's first.
@@ -86,12 +106,14 @@ class LearnerGroup:
         """
         return [getattr(actor, method).remote(*arguments, **options) for actor in self.actors]
 
-    def wait(self, calls: Sequence[Any], doing: str, timeout_s: float = TIMEOUT_S) -> Any:
+    def wait(self, calls: Sequence[Any], doing: str, timeout_s: float | None = None) -> Any:
         """Rank 0's answer, once all ranks have one. `doing` is for messages: "updating the policy".
+
+        `timeout_s`: `learner.timeout_s` if not given.
 
         Raises:
             RLCSError: the one that a rank raised.
-            EngineError: a rank died, raised another error, or did not answer in time. Ranks that still wait for such a
+            LearnerLostError: a rank died, raised another error, or did not answer in time. Ranks that still wait for such a
                 one are ended.
         """
         return self._wait_all(calls, doing, timeout_s)[0]
@@ -136,17 +158,20 @@ class LearnerGroup:
 
     def watched(self) -> list[Watched]:
         """The ranks, for `rlcs.monitor`."""
-        return [Watched(f"learner-{rank}", "learner", actor) for rank, actor in enumerate(self.actors)]
+        return [Watched(f"learner-{rank}", "learner", actor, self.restarts) for rank, actor in enumerate(self.actors)]
 
     def close(self) -> None:
         """End the ranks' processes."""
-        for actor in self.actors:
-            ray.kill(actor)
+        processes: list[ActorProcess | None] = [*self._processes] or [None] * self.size
+        for actor, process in zip(self.actors, processes, strict=True):
+            end_actor(actor, process)
+        self._processes = []
 
     def _wait_all(
-        self, calls: Sequence[Any], doing: str, timeout_s: float = TIMEOUT_S, *, skip_first: bool = False
+        self, calls: Sequence[Any], doing: str, timeout_s: float | None = None, *, skip_first: bool = False
     ) -> list[Any]:
         """The answers of all ranks. Looks at each as it comes: the others may wait for one that has failed."""
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + timeout_s
         pending = list(calls[skip_first:])
         failures: dict[int, BaseException] = {}
@@ -169,7 +194,7 @@ class LearnerGroup:
         Where a rank dies the others fail too, since their connections break.
         """
         if not failures:
-            return EngineError(f"no answer within {timeout_s:g} s while {doing}: the learner hangs")
+            return LearnerLostError(f"no answer within {timeout_s:g} s while {doing}: the learner hangs")
         own = [error for error in failures.values() if isinstance(error, RLCSError)]
         deaths = [error for error in own if isinstance(error, EngineError)]
         told = [error for error in own if not isinstance(error, EngineError)]
@@ -180,7 +205,7 @@ class LearnerGroup:
         text = " ".join(str(error).split())[:500]
         if not isinstance(error, RLCSError):
             text = f"{type(error).__name__}: {text}"
-        return EngineError(f"{who} failed while {doing}: {text}")
+        return LearnerLostError(f"{who} failed while {doing}: {text}")
 
 
 def _failure(call: Any, doing: str) -> BaseException | None:

@@ -219,7 +219,7 @@ class EnginePool:
                 elif answer is not None and requests.answer(answer.index):
                     yield answer
             elif time.monotonic() - member.last_sign > self._heartbeat_s and not _is_done(member.stream):
-                reason = f"made no step for {self._heartbeat_s:g} s (rollout.heartbeat_s)"
+                reason = f"no step for {self._heartbeat_s:g} s (rollout.heartbeat_s)"
                 self._give_up(member, reason, requests)
 
     def _next(self, member: _Member) -> tuple[Answer | None, str | None]:
@@ -254,7 +254,7 @@ class EnginePool:
     def _replace(self, member: _Member, reason: str) -> None:
         end_actor(member.actor, member.process)
         member.process = member.stream = member.furnishing = None
-        self._faults.restart("engine_restarts", member.name, reason)
+        self._faults.restart("engine_restarts", member.name, f"failed: {reason}")
         member.restarts += 1
         member.actor = self._start(member.index, member.restarts)
         member.ready = member.actor.ready.remote()

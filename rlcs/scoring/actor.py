@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rlcs.actors import ActorProcess, own_process
 from rlcs.errors import RewardError
 from rlcs.rewards.loading import LoadedReward, load_reward
 from rlcs.scoring.metrics import sample_seconds
@@ -65,6 +66,10 @@ class ScoringActor:
             sample_s = max(self._timeout_s, reward.sample_limit_s or 0.0)
             loaded[index] = Loaded(reward.name, sample_s, round_s if reward.uses_judge else 0.0)
         return loaded, None
+
+    def process(self) -> ActorProcess:
+        """This actor's process."""
+        return own_process()
 
     def score(self, unit: Unit) -> UnitResult:
         """Scores of the unit's responses, in order."""

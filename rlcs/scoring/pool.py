@@ -2,7 +2,8 @@
 
 A unit's deadline is the sum of its samples' (`reward.timeout_s`, or what a reward says of itself), and the judge's time
 where it asks one. A unit that is late, or whose actor dies, costs its actor its life, and its samples are scored one by
-one, so that only the sample that hangs gets 0. Built-in rewards bound each sample themselves (`rlcs.rewards.workers`, the
+one, so that only the sample that hangs, or that two actors died over, gets 0. A unit whose reward raises is scored once
+more before the run ends for it. Built-in rewards bound each sample themselves (`rlcs.rewards.workers`, the
 judge's own time limits); this is the net below them and the protection of everybody's own rewards. The reward model is
 no part of that: its failure is never a sample's fault, so a unit is tried once more and then the run ends.
 """
@@ -17,6 +18,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rlcs.actors import ActorProcess, end_actor
 from rlcs.config import RewardConfig
 from rlcs.errors import EngineError, RewardError
 from rlcs.scoring.actor import Loaded, ScoringActor
@@ -29,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 _LOAD_TIMEOUT_S = 300.0
 """For a reward's imports and `setup`, which may load a model."""
+_LOAD_DEATHS = 2
+"""How often an actor may die while it loads before its rewards are to blame."""
 _GRACE_S = 5.0
 """Added to a unit's deadline, for the way to the actor and back on a busy machine."""
 
@@ -41,6 +45,7 @@ class _Member:
     """An actor and what it is doing."""
 
     actor: Any
+    process: ActorProcess | None = None
     restarts: int = 0
     unit: Unit | None = None
     call: Any = None
@@ -147,7 +152,7 @@ class ActorPool:
         for member in self._members:
             with contextlib.suppress(Exception):  # an actor that is dead or stuck is killed all the same
                 ray.get(member.actor.close.remote(), timeout=2.0)
-            ray.kill(member.actor)
+            end_actor(member.actor, member.process)
         self._members = []
 
     def _collect(self, member: _Member, unit: Unit, deliver: Deliver, counts: Counter[str]) -> None:
@@ -158,8 +163,19 @@ class ActorPool:
         except ray.exceptions.RayActorError:
             self._give_up(member, unit, "crashes", "the scoring process died", deliver, counts)
             return
+        except ray.exceptions.RayTaskError as error:  # not of the reward, whose errors are told in the result
+            reason = f"the scoring process failed: {' '.join(str(error.cause or error).split())[-300:]}"
+            self._give_up(member, unit, "crashes", reason, deliver, counts)
+            return
         if result.error is not None:
-            raise RewardError(result.error)
+            if unit.attempts:
+                raise RewardError(result.error)
+            unit.attempts += 1
+            logger.warning("%s: %d answers are scored again", result.error, unit.num_samples)
+            counts["retries"] += 1
+            member.unit = member.call = None
+            self._todo.appendleft(unit)
+            return
         counts.update(result.counts)
         counts.update(failures_of(self.loaded[unit.reward].name, result.counts))
         member.unit = member.call = None
@@ -168,9 +184,7 @@ class ActorPool:
     def _give_up(
         self, member: _Member, unit: Unit, event: str, reason: str, deliver: Deliver, counts: Counter[str]
     ) -> None:
-        """Replace the actor. A unit of one sample is scored 0, a larger one is taken apart and tried again."""
-        import ray
-
+        """Replace the actor. A unit of one sample that is to blame is scored 0, a larger one is taken apart and tried again."""
         member.unit = member.call = None
         name = self.loaded[unit.reward].name
         if self.specs[unit.reward].is_model:
@@ -180,14 +194,17 @@ class ActorPool:
             unit.attempts += 1
             logger.warning("reward %s: %s: %d answers are scored again", name, reason, unit.num_samples)
             self._todo.appendleft(unit)
+        elif unit.num_samples == 1 and event == "crashes" and not unit.attempts:
+            unit.attempts += 1  # what ended the actor need not be this sample
+            self._todo.appendleft(unit)
         elif unit.num_samples == 1:
             logger.warning("reward %s: %s on prompt %s: scored 0", name, reason, unit.prompts[0].id)
             counts.update({event: 1, **failures_of(name, {event: 1})})
             deliver(unit, [Score(0.0, correct=False, detail=reason)], [time.monotonic() - member.begun])
         else:
-            self._todo.extendleft(take_apart(unit))
-        ray.kill(member.actor)
-        member.actor = self._start()
+            self._todo.extendleft(take_apart(unit, attempts=int(event == "crashes")))
+        end_actor(member.actor, member.process)
+        member.actor, member.process = self._start(), None
         member.restarts += 1
         self._load(member)
 
@@ -214,14 +231,23 @@ class ActorPool:
         import ray
 
         forms = ", ".join(spec.form for spec in self.specs.values())
-        try:
-            self.loaded, error = ray.get(member.actor.load.remote(), timeout=_LOAD_TIMEOUT_S)
-        except ray.exceptions.GetTimeoutError:
-            raise RewardError(
-                f"rewards {forms} were not set up within {_LOAD_TIMEOUT_S:g} s: see the actor's log"
-            ) from None
-        except ray.exceptions.RayActorError as failure:
-            line = " ".join(str(failure).split())[:300]
-            raise RewardError(f"the scoring actor died while it set up {forms}: {line}") from None
-        if error is not None:
-            raise RewardError(error)
+        for deaths in range(1, _LOAD_DEATHS + 1):
+            try:
+                loading = member.actor.load.remote()
+                self.loaded, error = ray.get(loading, timeout=_LOAD_TIMEOUT_S)
+                if error is not None:
+                    raise RewardError(error)
+                member.process = ray.get(member.actor.process.remote(), timeout=_LOAD_TIMEOUT_S)
+            except ray.exceptions.GetTimeoutError:
+                raise RewardError(
+                    f"rewards {forms} were not set up within {_LOAD_TIMEOUT_S:g} s: see the actor's log"
+                ) from None
+            except ray.exceptions.RayActorError as failure:
+                line = " ".join(str(failure).split())[:300]
+                if deaths == _LOAD_DEATHS:
+                    raise RewardError(f"the scoring actor died while it set up {forms}: {line}") from None
+                logger.warning("a scoring actor died while it set up %s, and is started anew: %s", forms, line)
+                member.actor = self._start()
+                member.restarts += 1
+            else:
+                return

@@ -72,10 +72,10 @@ def make_units(reward: int, groups: Sequence[tuple[int, Group]], num_actors: int
     return units
 
 
-def take_apart(unit: Unit) -> list[Unit]:
-    """A unit for each sample."""
+def take_apart(unit: Unit, attempts: int = 0) -> list[Unit]:
+    """A unit for each sample, that was tried so often."""
     return [
-        Unit(unit.reward, [prompt], [[text]], [[tokens]], [[episode]], [[position]])
+        Unit(unit.reward, [prompt], [[text]], [[tokens]], [[episode]], [[position]], attempts=attempts)
         for prompt, of_prompt in zip(
             unit.prompts, zip(unit.texts, unit.num_tokens, unit.episodes, unit.positions, strict=True), strict=True
         )

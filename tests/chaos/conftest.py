@@ -1,0 +1,308 @@
+"""True runs into which faults are injected from outside, and what must hold of them afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from rlcs.checkpoint import latest_checkpoint, load_arrays
+from rlcs.curricula.coverage import Coverage
+from rlcs.runlog import read_actors, read_faults, read_metrics, read_prompts
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+POISON_TOKENS = 60
+"""Prompts of more tokens than this kill the engine that takes them (`POISONED`)."""
+
+REWARD = '''
+import os, random, time
+
+def odd(completions, **columns):
+    """Right where a response has an odd number of bytes; now and then it raises, or hangs."""
+    draw = random.Random(os.urandom(8)).random()
+    if draw < {raises}:
+        raise RuntimeError("a fault of the reward")
+    if draw < {raises} + {hangs}:
+        time.sleep(1000)
+    return [float(len(completion[0]["content"].encode()) % 2) for completion in completions]
+'''
+
+# Python runs this as it starts, in every worker: an engine that takes a long prompt ends like one that crashed.
+POISONED = f"""
+import importlib.abc, importlib.util, os, sys
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != "rlcs.rollout.engine":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+        def exec_module(module):
+            load(module)
+            generate = module.Engine.generate
+            def poisoned(self, prompts, counts, settings, take, *rest, **named):
+                def taking(most):
+                    taken = take(most)
+                    if any(len(prompts[index]) > {POISON_TOKENS} for index in taken):
+                        os.kill(os.getpid(), 9)
+                    return taken
+                return generate(self, prompts, counts, settings, taking, *rest, **named)
+            module.Engine.generate = poisoned
+        spec.loader.exec_module = exec_module
+        return spec
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@dataclass
+class Injected:
+    """A fault, and how long its actor was away."""
+
+    kind: str
+    who: str
+    recovery_s: float | None = None
+
+
+@dataclass
+class Injector:
+    """Kills and stops actors of a run at random moments, one after the other, from a thread."""
+
+    run: Path
+    kinds: list[str]
+    """`kill engine`, `stop engine`, `kill scoring`, `stop scoring`, `kill learner`, `stop learner`, `kill worker`."""
+    seed: int
+    pause_s: tuple[float, float] = (0.2, 2.0)
+    patience_s: float = 90.0
+    done: list[Injected] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def __call__(self) -> None:
+        rng = random.Random(self.seed)
+        for kind in self.kinds:
+            while not self.stop.wait(rng.uniform(*self.pause_s)):
+                if self._inject(kind, rng):
+                    break
+
+    def _inject(self, kind: str, rng: random.Random) -> bool:
+        action, what = kind.split()
+        role = {"engine": "rollouts", "worker": "scoring"}.get(what, what)
+        snapshot = read_actors(self.run)
+        if snapshot is None or not (self.run / "metrics.jsonl").exists():
+            return False
+        actors = [actor for actor in snapshot.actors if actor.role == role and actor.pid is not None]
+        actors = [actor for actor in actors if actor.state != "dead" and psutil.pid_exists(actor.pid)]
+        if not actors:
+            return False
+        actor = rng.choice(actors)
+        pid = actor.pid
+        if what == "worker":
+            workers = psutil.Process(pid).children(recursive=True)
+            if not workers:
+                return False
+            pid = rng.choice(workers).pid
+        begun = time.monotonic()
+        try:
+            os.kill(pid, signal.SIGSTOP if action == "stop" else signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        injected = Injected(kind, actor.name)
+        self.done.append(injected)
+        if what == "worker":
+            return True
+        while time.monotonic() - begun < self.patience_s and not self.stop.wait(0.1):
+            now = {each.name: each for each in (read_actors(self.run) or snapshot).actors}
+            if actor.name in now and now[actor.name].pid not in (None, pid) and now[actor.name].state != "dead":
+                injected.recovery_s = time.monotonic() - begun
+                break
+        return True
+
+
+@dataclass
+class Outcome:
+    """A run that was tried, and what was done to it."""
+
+    run: Path
+    output: str
+    code: int
+    injected: list[Injected]
+    orphans: list[str]
+    shared_memory: list[str]
+    seconds: float
+
+    def report(self) -> dict[str, Any]:
+        """Figures for docs/reliability.md."""
+        times: dict[str, list[float]] = {}
+        for each in self.injected:
+            times.setdefault(each.kind, []).append(each.recovery_s if each.recovery_s is not None else float("nan"))
+        faults = Counter(fault["kind"] for fault in read_faults(self.run))
+        last = read_metrics(self.run)[-1]
+        return {
+            "seconds": round(self.seconds),
+            "iterations": last["step"],
+            "injected": {
+                kind: {"times": len(t), "recovery_s": [round(x, 1) for x in np.nanpercentile(t, [50, 100])]}
+                for kind, t in times.items()
+                if not np.isnan(t).all() or True
+            },
+            "noted": dict(faults),
+            "scoring": {k: sum(line.get(k, 0.0) for line in read_metrics(self.run)) for k in
+                        ("scoring/retries", "scoring/crashes", "scoring/timeouts")},
+        }  # fmt: skip
+
+
+RunWithFaults = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run_with_faults(tmp_path: Path, tiny_policy: Path) -> RunWithFaults:
+    """Train the tiny policy for `steps` iterations while `faults` are injected."""
+
+    def run(
+        *settings: str,
+        steps: int,
+        faults: list[str],
+        seed: int = 0,
+        poison: int = 0,
+        raises: float = 0.0,
+        hangs: float = 0.0,
+        timeout_s: float = 250,
+        pause_s: tuple[float, float] = (0.2, 2.0),
+    ) -> Outcome:
+        (tmp_path / "odd.py").write_text(REWARD.format(raises=raises, hangs=hangs))
+        rows = [{"prompt": f"{i} + 1 = ?", "answer": str(i + 1), "domain": "ab"[i % 2]} for i in range(60)]
+        rows += [{"prompt": "0123456789 " * 8 + str(i), "answer": "1", "domain": "a"} for i in range(poison)]
+        (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (tmp_path / "sitecustomize.py").write_text(POISONED)
+        path = os.pathsep.join(filter(None, [str(tmp_path), str(ROOT), os.environ.get("PYTHONPATH")]))
+        command = [
+            *(
+                sys.executable,
+                "-m",
+                "rlcs.cli",
+                "train",
+                "configs/quickstart.yaml",
+                f"output_dir={tmp_path}",
+                "name=run",
+            ),
+            *("model.init=null", f"model.path={tiny_policy}", "sft.enabled=false", "data.env=null", "data.tasks=[]"),
+            *(f"data.train={tmp_path / 'train.jsonl'}", f"reward.functions=[{tmp_path / 'odd.py'}:odd]"),
+            *("reward.timeout_s=2", "rollout.max_prompt_length=150", "rollout.max_completion_length=24"),
+            *("rollout.num_engines=2", "rollout.num_generations=4", "rollout.heartbeat_s=5", "curriculum.kind=uniform"),
+            *("train.batch_size=8", f"train.steps={steps}", "train.save_every=2", "cluster.max_restarts=10"),
+            *("cluster.num_cpus=8", "logging.monitor_every_s=0.2", "learner.timeout_s=15", *settings),
+        ]
+        before, begun = shared_memory(), time.monotonic()
+        log = (tmp_path / "log.txt").open("w+")
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        injector = Injector(tmp_path / "run", faults, seed, pause_s)
+        thread = threading.Thread(target=injector, daemon=True)
+        thread.start()
+        family: dict[int, psutil.Process] = {}
+        try:
+            while process.poll() is None:
+                for child in psutil.Process(process.pid).children(recursive=True):
+                    family.setdefault(child.pid, child)
+                assert time.monotonic() - begun < timeout_s, (log.seek(0), log.read())[1][-3000:]
+                time.sleep(0.25)
+        finally:
+            injector.stop.set()
+            process.kill()
+            process.wait()
+            thread.join(10)
+        seconds = time.monotonic() - begun
+        orphans = [child for child in family.values() if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+        _, orphans = psutil.wait_procs(orphans, timeout=10)
+        log.seek(0)
+        return Outcome(
+            tmp_path / "run",
+            log.read(),
+            process.returncode,
+            injector.done,
+            [" ".join(orphan.cmdline())[:100] for orphan in orphans],
+            sorted(shared_memory() - before - mapped()),
+            seconds,
+        )
+
+    return run
+
+
+def shared_memory() -> set[str]:
+    """Segments in /dev/shm."""
+    return {entry.name for entry in Path("/dev/shm").iterdir()}
+
+
+def mapped() -> set[str]:
+    """Those that living processes use, be they of this run or of another."""
+    names = set()
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        try:
+            text = maps.read_text()
+        except (OSError, UnicodeDecodeError):
+            continue
+        names |= {line.split("/dev/shm/")[1].split()[0] for line in text.splitlines() if "/dev/shm/" in line}
+    return names
+
+
+@pytest.fixture
+def assert_nothing_is_lost() -> Callable[..., None]:
+    """See `check`."""
+    return check
+
+
+def check(outcome: Outcome, *, steps: int, batch: int = 8, size: int = 4, staleness: int = 0) -> None:
+    """The run finished, no sample is missing or there twice, no update was made twice, nothing is left behind."""
+    run = outcome.run
+    assert outcome.code == 0, outcome.output[-3000:]
+    metrics = read_metrics(run)
+    assert [line["step"] for line in metrics] == list(range(1, steps + 1))
+    prompts = read_prompts(run)
+    row_of = {prompt: row for row, prompt in enumerate(prompts["prompt_id"].to_pylist())}
+    coverage = Coverage(len(row_of))
+    responses = tokens = 0
+    for line in metrics:
+        step = int(line["step"])
+        rollouts = pq.read_table(run / "rollouts" / f"step-{step:06d}.parquet").to_pylist()
+        drawn = pq.read_table(run / "curriculum" / f"step-{step:06d}.parquet").to_pylist()
+        assert {row["policy_version"] for row in rollouts} <= set(range(max(0, step - 1 - staleness), step))
+        groups = Counter(row["prompt_id"] for row in rollouts)
+        assert groups == {row["prompt_id"]: size for row in drawn}
+        assert len({(row["prompt_id"], row["sample"]) for row in rollouts}) == len(rollouts)
+        assert line["rollout/groups"] == len(drawn) and line["rollout/responses"] == len(rollouts)
+        assert line["learner/sequences"] <= batch * size and line["learner/optimizer_steps"] == 1
+        coverage.observe(
+            np.asarray([row_of[row["prompt_id"]] for row in drawn]), np.asarray([row["pass_rate"] for row in drawn])
+        )
+        responses += len(rollouts)
+        tokens += sum(row["num_tokens"] for row in rollouts)
+    assert metrics[-1]["progress/generated_tokens"] == tokens
+    last = latest_checkpoint(run)
+    assert last.name == f"step-{steps:06d}"
+    assert json.loads((last / "learner" / "learner.json").read_text())["counters"]["updates"] == steps
+    saved = load_arrays(last / "curriculum")["coverage"]
+    np.testing.assert_array_equal(saved, coverage.state_dict()["coverage"])
+    assert outcome.orphans == []
+    assert outcome.shared_memory == []
