@@ -3,8 +3,9 @@
 checkpoints/step-000025/
   policy/           an ordinary Hugging Face model folder
   learner/          optimizer state (safetensors, JSON)
-  curriculum.safetensors, curriculum.json
-  leftovers.safetensors, leftovers.json   groups that wait for the next update, where there are any
+  curriculum.safetensors, curriculum.json   beliefs, expansion, position in the data, random state
+  leftovers.safetensors, leftovers.json     groups that wait for the next update, where there are any
+  rollouts.safetensors, rollouts.json       how long responses are expected to be
   state.json        counters
   manifest.json     SHA-256 of every file; its presence means that the checkpoint is whole
 """
@@ -45,16 +46,16 @@ class Progress:
 def save_checkpoint(
     run_dir: Path,
     progress: Progress,
-    curriculum: Mapping[str, Any],
+    parts: Mapping[str, Mapping[str, Any]],
     write_policy: Callable[[Path], None],
     write_learner: Callable[[Path], None],
     *,
-    leftovers: Mapping[str, Any] | None = None,
     keep_last: int,
 ) -> Path:
     """Write a checkpoint of this step whole or not at all, then remove all but the `keep_last` newest.
 
-    `write_policy` and `write_learner` fill a folder that does not exist yet.
+    `parts`: states of arrays and JSON values by the name of their files, `curriculum` among them. `write_policy` and
+    `write_learner` fill a folder that does not exist yet.
     """
     folder = run_dir / "checkpoints"
     target = folder / f"step-{progress.step:06d}"
@@ -63,9 +64,8 @@ def save_checkpoint(
     beside.mkdir(parents=True)
     write_policy(beside / "policy")
     write_learner(beside / "learner")
-    save_arrays(beside / "curriculum", curriculum)
-    if leftovers is not None:
-        save_arrays(beside / "leftovers", leftovers)
+    for name, state in parts.items():
+        save_arrays(beside / name, state)
     (beside / "state.json").write_text(json.dumps(asdict(progress)))
     files = sorted(path for path in beside.rglob("*") if path.is_file())
     manifest = {
@@ -158,6 +158,11 @@ def load_arrays(stem: Path) -> dict[str, Any]:
     from safetensors.numpy import load_file
 
     return {**json.loads(stem.with_suffix(".json").read_text()), **load_file(str(stem.with_suffix(".safetensors")))}
+
+
+def load_part(folder: Path, name: str) -> dict[str, Any] | None:
+    """A state of a checkpoint; None where it has none of that name, as older ones may."""
+    return load_arrays(folder / name) if (folder / f"{name}.json").is_file() else None
 
 
 def _sha256(path: Path) -> str:

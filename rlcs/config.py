@@ -822,6 +822,11 @@ class TrainConfig(Section):
     eval_every: int = Field(0, ge=0, description="Evaluate each so many iterations; 0: only before and after.")
     save_every: int = Field(25, ge=0, description="Checkpoint each so many iterations; 0: only at the end.")
     keep_last: PositiveInt = Field(2, description="Checkpoints kept.")
+    deterministic: bool = Field(
+        False,
+        description="Nothing depends on timing: on a CPU a run that was stopped and resumed has the same bits as one that was "
+        "not. Engines get their requests dealt beforehand, which leaves the faster ones idle for a while.",
+    )
 
 
 class EvalConfig(Section):
@@ -931,6 +936,11 @@ class Config(Section):
             raise ValueError(
                 f"rollout.max_staleness ({rollout.max_staleness}) learns from responses of an earlier policy: it needs "
                 "learner.importance_sampling_correction true"
+            )
+        if rollout.max_staleness and self.train.deterministic:
+            raise ValueError(
+                f"train.deterministic needs rollout.max_staleness 0, not {rollout.max_staleness}: how far rollouts run ahead "
+                "depends on when a run is stopped"
             )
         if rollout.max_staleness and self.cluster.placement == "colocate":
             raise ValueError(

@@ -24,7 +24,9 @@ def evaluate(
     prompts: Sequence[Prompt], rollouts: RolloutFleet, scoring: ScoringFleet, config: EvalConfig, step: int
 ) -> list[EvaluationRow]:
     """Roll out and score held-out prompts with the engines' current weights."""
-    groups = rollouts.generate(prompts, num_samples=config.num_samples, temperature=config.temperature)
+    groups = rollouts.generate(
+        prompts, num_samples=config.num_samples, temperature=config.temperature, purpose="evaluation"
+    )
     scoring.score(groups)
     return summarise(groups, step)
 
@@ -53,7 +55,11 @@ def thinking_curve(
     rows = []
     for budget in budgets:
         groups = rollouts.generate(
-            prompts, num_samples=config.num_samples, temperature=config.temperature, thinking_budget=budget
+            prompts,
+            num_samples=config.num_samples,
+            temperature=config.temperature,
+            thinking_budget=budget,
+            purpose="evaluation",
         )
         scoring.score(groups)
         responses = [response for group in groups for response in group.responses]

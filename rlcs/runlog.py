@@ -189,6 +189,11 @@ class RunLog:
         if rows:
             self._loggers.log_metrics(rows[0].step, {"eval/pass_at_1": mean_over_prompts(rows, "pass_at_1")})
 
+    def evaluation(self, step: int) -> list[EvaluationRow]:
+        """The rows of an evaluation that was written; none where there is none."""
+        rows = read_evaluations(self._dir) if (self._dir / "evaluations.jsonl").exists() else []
+        return [row for row in rows if row.step == step]
+
     def rewind(self, step: int) -> None:
         """Forget what was written after iteration `step`, from which the run goes on."""
         for name in ("metrics.jsonl", "evaluations.jsonl"):

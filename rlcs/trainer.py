@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlcs.actors import start_ray, stop_ray
-from rlcs.checkpoint import Progress, list_checkpoints, load_arrays, load_progress, save_checkpoint
+from rlcs.checkpoint import Progress, list_checkpoints, load_arrays, load_part, load_progress, save_checkpoint
 from rlcs.config import Config
 from rlcs.curricula.base import Curriculum
 from rlcs.data import DataSplits
@@ -109,6 +109,7 @@ class Trainer:
             faults=self._faults,
             spare_path=self._policy,
             episodes=EpisodeSettings.of(config),
+            deterministic=config.train.deterministic,
         )
         if takes_turns:
             self._rollouts.start()  # an engine measures what is free of its GPU: before the learner takes its part
@@ -132,13 +133,15 @@ class Trainer:
 
     def _load(self, checkpoint: Path) -> None:
         """Bring learner, curriculum and run log to the state of a checkpoint; the engines get their weights elsewhere."""
-        assert self._learner is not None and self._runlog is not None
+        assert self._rollouts and self._learner and self._runlog
         self.progress = load_progress(checkpoint)
         self._saved_step = self.progress.step
         self._curriculum.load_state_dict(load_arrays(checkpoint / "curriculum"))
         self._leftovers = LeftoverGroups(self.config.curriculum.leftover_age)
-        if (checkpoint / "leftovers.json").is_file():
-            self._leftovers.load_state_dict(load_arrays(checkpoint / "leftovers"), self.data.train)
+        if (leftovers := load_part(checkpoint, "leftovers")) is not None:
+            self._leftovers.load_state_dict(leftovers, self.data.train)
+        if (rollouts := load_part(checkpoint, "rollouts")) is not None:
+            self._rollouts.load_state_dict(rollouts)
         self._learner.load_state(checkpoint / "learner")
         self._runlog.rewind(self.progress.step)
 
@@ -179,12 +182,12 @@ class Trainer:
         total = self.config.train.steps
         while not self.is_done and (self._ahead.is_pending or not stop.requested):
             try:
+                if _is_due(self.progress.step, self.config.train.eval_every):
+                    self.evaluate()  # here, so that one that a stop cut off is made up for
                 metrics = self.iterate()
                 self._display.iteration(self.progress.step, total, metrics)
                 if _is_due(self.progress.step, self.config.train.save_every):
                     self.save()
-                if _is_due(self.progress.step, self.config.train.eval_every) and not self.is_done:
-                    self.evaluate()
                 if self._saved_step != self.progress.step and (self.is_done or stop.requested):
                     self.save()
             except LearnerLostError as error:
@@ -283,11 +286,14 @@ class Trainer:
     def evaluate(self) -> list[EvaluationRow]:
         """Evaluate the current policy on the held-out prompts; the rows are written to the run's folder.
 
-        An empty list where there are no held-out prompts.
+        An empty list where there are no held-out prompts. Nothing is done where the folder has the rows already, as after
+        a stop behind an evaluation.
         """
         if not self.data.eval:
             return []
         assert self._rollouts is not None and self._scoring is not None and self._runlog is not None
+        if recorded := self._runlog.evaluation(self.progress.step):
+            return recorded
         rows = evaluate(self.data.eval, self._rollouts, self._scoring, self.config.eval, self.progress.step)
         self._runlog.write_evaluation(rows)
         return rows
@@ -298,14 +304,19 @@ class Trainer:
         folder = save_checkpoint(
             self.run_dir,
             self.progress,
-            self._curriculum.state_dict(),
+            self._parts(),
             write_policy=self._learner.save_policy,
             write_learner=self._learner.save_state,
-            leftovers=self._leftovers.state_dict() if len(self._leftovers) else None,
             keep_last=self.config.train.keep_last,
         )
         self._saved_step = self.progress.step
         return folder
+
+    def _parts(self) -> dict[str, dict[str, Any]]:
+        """What a checkpoint holds besides learner and counters; see `_load`."""
+        assert self._rollouts is not None
+        parts = {"curriculum": self._curriculum.state_dict(), "rollouts": self._rollouts.state_dict()}
+        return parts | ({"leftovers": self._leftovers.state_dict()} if len(self._leftovers) else {})
 
     def close(self) -> None:
         """End the actors and Ray."""
@@ -347,6 +358,7 @@ def start_learner(policy: str, config: Config, options: Sequence[dict[str, Any]]
         trust_remote_code=config.model.trust_remote_code,
         freeze=config.model.freeze,
         model=config.model,
+        deterministic=config.train.deterministic,
     )
 
 

@@ -27,7 +27,9 @@ def fill(folder: Path) -> None:
 def save(run_dir: Path, step: int, keep_last: int = 5) -> Path:
     run_dir.joinpath("config.yaml").write_text("")
     state = {"weights": np.arange(3) + step, "flags": np.asarray([True, False]), "seed": 2**100, "name": "x"}
-    return save_checkpoint(run_dir, Progress(step, 10 * step, 1.5), state, fill, fill, keep_last=keep_last)
+    return save_checkpoint(
+        run_dir, Progress(step, 10 * step, 1.5), {"curriculum": state}, fill, fill, keep_last=keep_last
+    )
 
 
 def test_a_checkpoint_is_read_back(tmp_path: Path) -> None:

@@ -82,7 +82,9 @@ def write_run(config: Config, prompts: list[Prompt], *, saved: int = STEPS, list
         log.write_rollouts(step, groups, curriculum.select(rates, degenerate, 8))
         log.write_metrics(step, curriculum.metrics())
         if step == saved:
-            save_checkpoint(run_dir, Progress(step), curriculum.state_dict(), Path.mkdir, Path.mkdir, keep_last=2)
+            save_checkpoint(
+                run_dir, Progress(step), {"curriculum": curriculum.state_dict()}, Path.mkdir, Path.mkdir, keep_last=2
+            )
     return run_dir
 
 

@@ -77,12 +77,6 @@ class Adapter:
         finally:
             self.peft.set_adapter(_TRAINED)
 
-    def seed_dropout(self, seed: int, updates: int) -> None:
-        """Make the dropout of an update depend on nothing but the run's seed and the updates made before."""
-        import torch
-
-        torch.manual_seed(seed + 1_000_003 * updates)
-
     def weights(self, dtype: torch.dtype, *, keep: bool = True) -> dict[str, torch.Tensor]:
         """The adapter on the CPU in `dtype`, packed with its configuration for the engines (`rlcs.adapters`).
 

@@ -43,6 +43,7 @@ from rlcs.learner.sharding import forget_unused, is_wanted, shard
 from rlcs.learner.state import load_state, save_state
 from rlcs.learner.stepping import Counters, step_or_skip
 from rlcs.learner.vision import freeze, share_cache
+from rlcs.seeding import be_deterministic, seed_process
 from rlcs.types import Batch
 
 if TYPE_CHECKING:
@@ -65,12 +66,14 @@ class Learner:
         trust_remote_code: bool = False,
         freeze: Sequence[str] = (),
         model: ModelConfig | None = None,
+        deterministic: bool = False,
         ranks: Ranks | None = None,
     ) -> None:
         """Load the policy in `model_path`; it is also the reference where `config.beta` > 0.
 
         `freeze`: parts of a vision-language model that do not learn (`ModelConfig.freeze`).
         `model`: the run's settings of the policy, for its adapter; none if not given, but that of an adapter folder.
+        `deterministic`: only algorithms whose result does not depend on timing, for the whole process.
         `ranks`: the data-parallel group that this learner is one of; a group of its own if not given.
 
         Raises:
@@ -82,6 +85,8 @@ class Learner:
         self._ranks = ranks or Ranks()
         torch.set_num_threads(config.threads or max(1, len(os.sched_getaffinity(0)) // self._ranks.local_size))
         torch.manual_seed(seed)
+        if deterministic:
+            be_deterministic()
         self.config = config
         self.device = learner_device(config)
         self._dtype = getattr(torch, dtype)
@@ -176,8 +181,8 @@ class Learner:
         """
         started = time.perf_counter()
         config = self.config
-        if self._adapter is not None:
-            self._adapter.seed_dropout(self._seed, self._counters.updates)
+        # So that nothing random, such as an adapter's dropout, depends on more than the updates made before.
+        seed_process(self._seed, self._counters.updates)
         rate = rate_factor * learning_rate(
             config.learning_rate,
             max(0, self._counters.updates - config.critic_warmup),

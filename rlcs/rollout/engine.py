@@ -123,6 +123,7 @@ class Engine:
                 disable_log_stats=True,
                 enable_sleep_mode=self._sleeps,
                 weight_transfer_config={"backend": transfer} if transfer else None,
+                worker_extension_cls="rlcs.seeding.SeededWorker",
                 **backend,
                 **(self._adapter.options() if self._adapter is not None else {}),
             )
@@ -144,6 +145,12 @@ class Engine:
         self._media_tokens = media_tokens(hf_config) if self._sees else frozenset()
         self._model_path, self._trusts = model_path, model.trust_remote_code
         self._processor: VisionProcessor | None = None
+
+    def seed(self, position: Sequence[int], deterministic: bool = False) -> None:
+        """Say where in the run the next call stands (`rlcs.seeding`); `deterministic`: nothing else counts for it."""
+        self._llm.collective_rpc("rlcs_seed", args=(list(position), deterministic))
+        if deterministic:
+            self._llm.reset_prefix_cache()  # what is cached was computed in other batches, with other rounding
 
     def generate(
         self,

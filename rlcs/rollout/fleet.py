@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import ray
@@ -18,7 +20,7 @@ from rlcs.rollout.engine import Engine, engine_env
 from rlcs.rollout.engine_pool import EnginePool
 from rlcs.rollout.episodes import EpisodeSettings
 from rlcs.rollout.requests import Requests
-from rlcs.rollout.work import Answer, LengthEstimator, SamplingSettings
+from rlcs.rollout.work import Answer, LengthEstimator, SamplingSettings, deal
 from rlcs.types import Group, Prompt
 from rlcs.vision.pixels import PixelStore, SharedPixels, share_episodes, without_media
 from rlcs.vitals import Vitals, Watched, measure
@@ -30,6 +32,7 @@ _SYNC_TIMEOUT_S = 600
 _SIGN_EVERY_S = 1.0
 """How often an engine says that it goes on."""
 _QUEUE_TIMEOUT_S = 30.0
+_PURPOSES = ("training", "evaluation")
 
 
 class EngineActor:
@@ -49,25 +52,31 @@ class EngineActor:
         counts: list[int],
         settings: SamplingSettings,
         name: str,
-        queue: Any,
+        source: Any,
         deadline_s: float,
         media: list[SharedPixels | None],
+        seed: list[int],
         tasks: list[Prompt] | None = None,
     ) -> Iterator[Answer | None]:
-        """See `Engine.generate`, and `Engine.play` where there are `tasks`; requests are pulled from the queue actor, which
-        knows this engine as `name`.
+        """See `Engine.generate`, and `Engine.play` where there are `tasks`; requests are those of the list `source`,
+        or pulled from the queue actor `source`, which knows this engine as `name`.
 
         Where the queue is lost, what was pulled is answered and no more is asked for.
         """
 
+        dealt = deque(source) if isinstance(source, list) else None
+
         def take(most: int) -> list[int]:
+            if dealt is not None:
+                return [dealt.popleft() for _ in range(min(most, len(dealt)))]
             finished, self._finished = self._finished, []
             try:
-                taken: list[int] = ray.get(queue.take.remote(most, name, finished), timeout=_QUEUE_TIMEOUT_S)
+                taken: list[int] = ray.get(source.take.remote(most, name, finished), timeout=_QUEUE_TIMEOUT_S)
             except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
                 return []
             return taken
 
+        self._engine.seed(seed, deterministic=dealt is not None)
         if tasks is not None:
             made = self._engine.play(prompts, counts, settings, take, deadline_s, tasks, media)
         else:
@@ -124,15 +133,19 @@ class RolloutFleet:
         faults: Faults | None = None,
         spare_path: str | None = None,
         episodes: EpisodeSettings | None = None,
+        deterministic: bool = False,
     ) -> None:
         """`version`: number of updates that the policy in `model_path` has seen. `options`: Ray options of each engine's
         actor, where it has a reserved place (`rlcs.reservation`). `takes_turns`: the engines share GPUs with the learner;
         `sleep` before it works, and `sync` after. `faults`: counts the engines that fail; without it the first ends the
         run. `spare_path`: what an engine that replaces another loads before it is given the weights of the last sync, where
-        `model_path` may be gone by then. `episodes`: where prompts are
-        tasks of several turns.
+        `model_path` may be gone by then. `episodes`: where prompts are tasks of several turns. `deterministic`: who answers
+        what is settled beforehand (`rlcs.rollout.work.deal`), not by which engine is free first.
         """
         self._config = config
+        self._seed = seed
+        self._deterministic = deterministic
+        self._calls: Counter[str] = Counter()  # with the present weights, by purpose
         self._takes_turns = takes_turns
         self._plays = episodes is not None
         self._tokenizer = tokenizer
@@ -199,11 +212,13 @@ class RolloutFleet:
         num_samples: int | Sequence[int] | None = None,
         temperature: float | None = None,
         thinking_budget: int | None = None,
+        purpose: Literal["training", "evaluation"] = "training",
     ) -> list[Group]:
         """A group of responses for each prompt, in the order of `prompts`.
 
         `num_samples`: responses a prompt, one number or one for each; `rollout.num_generations` if not given. `temperature`
-        and `thinking_budget`: those of `rollout` if not given.
+        and `thinking_budget`: those of `rollout` if not given. `purpose`: an evaluation leaves no trace in what is
+        generated for training afterwards, so that a run that was resumed behind it needs none.
 
         A prompt that is `set_aside`, before or now, has none: see `answered`.
 
@@ -232,12 +247,21 @@ class RolloutFleet:
         shown = media if any(media) else []
         tasks = ray.put([without_media(prompt) for prompt in prompts]) if self._plays else None
 
-        def submit(engine: Any, name: str, queue: Any) -> Any:
+        seed = [self._seed, self._version, _PURPOSES.index(purpose), self._calls[purpose]]
+        self._calls[purpose] += 1
+        submissions = itertools.count()  # an engine that asks again must not get the same random numbers again
+
+        def submit(engine: Any, name: str, source: Any, number: int | None = None) -> Any:
             call = engine.generate.options(num_returns="streaming")
-            return call.remote(shared, counts, settings, name, queue, self._config.timeout_s, shown, tasks)
+            place = [*seed, next(submissions) if number is None else number]
+            return call.remote(shared, counts, settings, name, source, self._config.timeout_s, shown, place, tasks)
 
         requests = Requests(expected)
-        answers = {answer.index: answer for answer in self._pool.answers(requests, submit)}
+        if self._deterministic:
+            found = self._pool.dealt_answers(requests, deal(expected, len(self.engines)), submit)
+        else:
+            found = self._pool.answers(requests, submit)
+        answers = {answer.index: answer for answer in found}
         share_episodes([answer.responses for answer in answers.values()])
         for index in requests.set_aside:
             self._set_aside(prompts[index])
@@ -249,7 +273,8 @@ class RolloutFleet:
             if answer.prompt_ids is not None:
                 ids = answer.prompt_ids
             group = Group(prompt=prompt, prompt_ids=ids, responses=answer.responses, media=media[index])
-            self._lengths.observe(prompt, np.asarray([len(response.token_ids) for response in group.responses]))
+            if purpose == "training":
+                self._lengths.observe(prompt, np.asarray([len(response.token_ids) for response in group.responses]))
             groups.append(group)
         return groups
 
@@ -263,8 +288,7 @@ class RolloutFleet:
 
         The reference is kept until the next sync, for engines that replace others.
         """
-        self._pixels.clear()  # the next iteration has other prompts
-        self._weights, self._version, self._is_initial = weights, version, False
+        self._begin(weights, version)
         self._pool.refurnish()
         doing = "syncing weights"
         return int(
@@ -273,9 +297,21 @@ class RolloutFleet:
 
     def adopt(self, version: int) -> None:
         """Every engine forgets what it has cached; its weights are of `version`."""
-        self._pixels.clear()
-        self._weights, self._version, self._is_initial = None, version, False
+        self._begin(None, version)
         self._pool.each("adopt", version, timeout_s=_SYNC_TIMEOUT_S, doing="syncing weights")
+
+    def _begin(self, weights: Any, version: int) -> None:
+        self._pixels.clear()  # the next iteration has other prompts
+        self._calls.clear()
+        self._weights, self._version, self._is_initial = weights, version, False
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs to hand out requests in the same order: JSON that `load_state_dict` takes."""
+        return self._lengths.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state."""
+        self._lengths.load_state_dict(state)
 
     def watched(self) -> list[Watched]:
         """The engines, for `rlcs.monitor`."""

@@ -7,8 +7,9 @@ pulls shrink towards the end and a slow engine leaves work to the others. Nothin
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,6 +117,20 @@ class WorkQueue:
         self._suspects.update(index for index, _ in requests)
 
 
+def deal(expected_tokens: Sequence[float], num_engines: int) -> list[list[int]]:
+    """[engines] the requests of each, the longest first, where nothing may depend on which engine is faster.
+
+    Each request goes to the engine with the least expected work so far (Graham, 1969: at most 4/3 of the best time).
+    """
+    shares: list[list[int]] = [[] for _ in range(num_engines)]
+    loads = [0.0] * num_engines
+    for index in sorted(range(len(expected_tokens)), key=lambda index: -expected_tokens[index]):
+        least = loads.index(min(loads))
+        shares[least].append(index)
+        loads[least] += expected_tokens[index]
+    return shares
+
+
 class LengthEstimator:
     """Expected response length of a prompt: a moving average for each domain and tier.
 
@@ -139,3 +154,11 @@ class LengthEstimator:
         cell = (prompt.domain, prompt.tier)
         mean = float(lengths.mean())
         self._means[cell] = self._ema * self._means.get(cell, mean) + (1 - self._ema) * mean
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON that `load_state_dict` takes."""
+        return {"lengths": [[domain, tier, mean] for (domain, tier), mean in self._means.items()]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state."""
+        self._means = {(str(domain), tier): float(mean) for domain, tier, mean in state["lengths"]}

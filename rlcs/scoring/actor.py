@@ -15,6 +15,7 @@ from rlcs.rewards.loading import LoadedReward, load_reward
 from rlcs.scoring.metrics import sample_seconds
 from rlcs.scoring.recipes import RewardSpec
 from rlcs.scoring.units import Unit, UnitResult
+from rlcs.seeding import position_of, seed_process
 from rlcs.vitals import Vitals, measure
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ class ScoringActor:
         num_tokens = [tokens for of_prompt in unit.num_tokens for tokens in of_prompt]
         episodes = [episode for of_prompt in unit.episodes for episode in of_prompt]
         reward = self._rewards[unit.reward]
+        # A reward that draws random numbers gives the same to the same responses, whoever scores them and when.
+        seed_process(unit.reward, position_of([*(prompt.id for prompt in prompts), *texts]))
         started = time.perf_counter()
         try:
             scores = reward.score_batch(prompts, texts, num_tokens, episodes)

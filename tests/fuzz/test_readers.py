@@ -181,7 +181,9 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder.mkdir()
         (folder / "weights.bin").write_bytes(b"weights")
 
-    save_checkpoint(run_dir, Progress(2, 20, 1.5), {"seen": np.arange(4), "seed": 1}, fill, fill, keep_last=2)
+    save_checkpoint(
+        run_dir, Progress(2, 20, 1.5), {"curriculum": {"seen": np.arange(4), "seed": 1}}, fill, fill, keep_last=2
+    )
     return run_dir
 
 

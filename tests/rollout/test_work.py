@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import heapq
+import json
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlcs.rollout.work import LengthEstimator, WorkQueue
+from rlcs.rollout.work import LengthEstimator, WorkQueue, deal
 from rlcs.types import Prompt
 
 COSTS = st.lists(st.floats(min_value=1, max_value=1000), max_size=60)
@@ -74,3 +75,24 @@ def test_length_estimate_learns_by_domain_and_tier() -> None:
     for _ in range(50):
         lengths.observe(prompt("a", 1), np.asarray([50]))
     assert abs(lengths.estimate(prompt("a", 1)) - 50) < 1
+
+
+@given(costs=COSTS, engines=st.integers(1, 5))
+def test_requests_are_dealt_once_longest_first_and_evenly(costs: list[float], engines: int) -> None:
+    shares = deal(costs, engines)
+    assert sorted(index for share in shares for index in share) == list(range(len(costs)))
+    for share in shares:
+        own = [costs[index] for index in share]
+        assert own == sorted(own, reverse=True)
+    loads = [sum(costs[index] for index in share) for share in shares]
+    assert max(loads) - min(loads) <= max(costs, default=0) + 1e-6
+
+
+def test_length_estimates_survive_a_stop() -> None:
+    lengths = LengthEstimator(default=100.0)
+    lengths.observe(prompt("a", 1), np.asarray([10, 20]))
+    lengths.observe(prompt("b"), np.asarray([40]))
+    again = LengthEstimator(default=7.0)
+    again.load_state_dict(json.loads(json.dumps(lengths.state_dict())))
+    for each in (prompt("a", 1), prompt("b"), prompt("c", 3)):
+        assert again.estimate(each) == lengths.estimate(each)
