@@ -7,23 +7,30 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 # The first free one of runs/quickstart, runs/quickstart-2, ...: a finished run is never overwritten.
-NAME ?= $(shell n=quickstart; i=2; while [ -e "runs/$$n" ]; do n="quickstart-$$i"; i=$$((i + 1)); done; echo "$$n")
+free = $(shell n=$(1); i=2; while [ -e "runs/$$n" ]; do n="$(1)-$$i"; i=$$((i + 1)); done; echo "$$n")
 # A name of benchmarks/*.py to run that one alone.
 BENCH ?= *
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-slow test-gpu fuzz check format bench docs lock doctor clean
+.PHONY: help setup quickstart quickstart-vision test test-slow test-gpu fuzz check format bench docs lock doctor clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## make or update the environment
 	@$(PYTHON) scripts/setup.py $(if $(DEVICE),--device $(DEVICE))
 
 quickstart: setup ## train a small policy with curriculum sampling and show that it got better
-	@run="$(NAME)"; \
-	if [ "$$run" != quickstart ]; then echo "runs/quickstart exists already; this run goes to runs/$$run"; fi; \
-	$(BIN)/rlcs train configs/quickstart.yaml name="$$run" $(ARGS)
+	$(call train,quickstart,configs/quickstart.yaml)
+
+quickstart-vision: setup ## the same with a vision-language policy and pictures
+	$(call train,quickstart-vision,configs/quickstart_vision.yaml)
+
+define train
+@run="$(or $(NAME),$(call free,$(1)))"; \
+if [ "$$run" != "$(1)" ]; then echo "this run goes to runs/$$run"; fi; \
+$(BIN)/rlcs train $(2) name="$$run" $(ARGS)
+endef
 
 test: check ## check, then run the tests, a true run of Ray and vLLM among them
 	$(if $(ARGS),,RLCS_REQUIRE_E2E=1) $(BIN)/python -m pytest $(ARGS)

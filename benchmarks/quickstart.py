@@ -2,6 +2,7 @@
 samplers beside it, from the same cold start and with the same number of generated tokens.
 
     python benchmarks/quickstart.py [--seeds 0 1 2] [--others uniform posterior ...] [--output runs/bench] [SETTING=VALUE ...]
+    python benchmarks/quickstart.py --vision --others      that of pictures, RLCS alone
 
 Runs that are finished in the output folder are not run again. Times need a quiet machine: about eight minutes a seed
 and sampler on two cores.
@@ -22,9 +23,9 @@ import numpy as np
 from rlcs.config_loading import load_config
 from rlcs.curricula.calibration import calibration_error
 from rlcs.evaluation import mean_accuracy
-from rlcs.runlog import EvaluationRow, read_draws, read_evaluations, read_metrics
+from rlcs.runlog import EvaluationRow, mean_over_prompts, read_draws, read_evaluations, read_metrics
 
-CONFIG = Path(__file__).resolve().parent.parent / "configs" / "quickstart.yaml"
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 SAMPLERS = {
     "uniform": ["curriculum.kind=uniform"],
     "posterior": ["curriculum.kind=posterior"],
@@ -35,13 +36,13 @@ SAMPLERS = {
 STAGES = ("generate", "score", "learn", "sync", "draw", "select", "write")
 
 
-def run(folder: Path, name: str, settings: list[str]) -> Path:
+def run(config: Path, folder: Path, name: str, settings: list[str]) -> Path:
     """Train unless a finished run is there; the wall-clock seconds go to wall.json."""
     run_dir = folder / name
     if not (run_dir / "wall.json").exists():
         print(f"-- {name}: {' '.join(settings)}", flush=True)
         start = time.monotonic()
-        command = [sys.executable, "-m", "rlcs.cli", "train", str(CONFIG), f"output_dir={folder}", f"name={name}"]
+        command = [sys.executable, "-m", "rlcs.cli", "train", str(config), f"output_dir={folder}", f"name={name}"]
         subprocess.run([*command, *settings], check=True, stdout=subprocess.DEVNULL)
         (run_dir / "wall.json").write_text(json.dumps({"seconds": time.monotonic() - start}))
     return run_dir
@@ -68,6 +69,8 @@ def report(runs: list[Path], title: str) -> None:
     print(f"\n{title}")
     print("  held-out pass@1 by seed:", ", ".join(f"{a:.1f} -> {b:.1f}" for a, b in zip(starts, ends, strict=True)))
     print(f"  gain: mean {statistics.mean(gains):+.1f} points, by seed {', '.join(f'{gain:+.1f}' for gain in gains)}")
+    rewards = [[100 * mean_over_prompts(rows, "mean_reward") for rows in pair] for pair in pairs]
+    print("  held-out mean reward by seed:", ", ".join(f"{a:.1f} -> {b:.1f} ({b - a:+.1f})" for a, b in rewards))
     for tier in range(5):
         cells = [[100 * mean_accuracy([row for row in rows if row.tier == tier]) for rows in pair] for pair in pairs]
         first, last = (statistics.mean(column) for column in zip(*cells, strict=True))
@@ -78,6 +81,11 @@ def report(runs: list[Path], title: str) -> None:
         ]
         first, last = (statistics.mean(column) for column in zip(*cells, strict=True))
         print(f"  {domain}: {first:.1f} -> {last:.1f} ({last - first:+.1f})")
+        scores = [
+            [100 * mean_over_prompts([r for r in rows if r.domain == domain], "mean_reward") for rows in pair]
+            for pair in pairs
+        ]
+        print("    mean reward by seed:", ", ".join(f"{a:.1f} -> {b:.1f} ({b - a:+.1f})" for a, b in scores))
     print("  parsed after the cold start:", ", ".join(f"{statistics.mean(r.parsed for r in b):.3f}" for b, _ in pairs))
     metrics = [line for folder in runs for line in read_metrics(folder)[1:]]
     total = sum(line["time/total"] for line in metrics)
@@ -99,23 +107,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--others", choices=list(SAMPLERS), nargs="*", default=["uniform"])
+    parser.add_argument("--vision", action="store_true", help="configs/quickstart_vision.yaml")
     parser.add_argument("--output", type=Path, default=Path("runs/bench"))
     parser.add_argument("settings", nargs="*")
     options = parser.parse_args()
-    load_config(CONFIG, options.settings)
+    config = CONFIGS / ("quickstart_vision.yaml" if options.vision else "quickstart.yaml")
+    name = "vision" if options.vision else "rlcs"
+    load_config(config, options.settings)
     ours: list[Path] = []
     others: dict[str, list[Path]] = {name: [] for name in options.others}
     for seed in options.seeds:
-        ours.append(run(options.output, f"rlcs-{seed}", [f"seed={seed}", *options.settings]))
+        ours.append(run(config, options.output, f"{name}-{seed}", [f"seed={seed}", *options.settings]))
     report(ours, "RLCS")
-    for name, folders in others.items():
+    for sampler, folders in others.items():
         for seed, first in zip(options.seeds, ours, strict=True):
             tokens = int(read_metrics(first)[-1]["progress/generated_tokens"])
             same_start = ["model.init=null", f"model.path={first / 'policy-sft'}", "sft.enabled=false"]
             budget = [f"train.max_generated_tokens={tokens}", "train.steps=100000"]
-            settings = [f"seed={seed}", *same_start, *budget, *SAMPLERS[name], *options.settings]
-            folders.append(run(options.output, f"{name}-{seed}", settings))
-        report(folders, f"{name}, same cold start, same generated tokens")
+            settings = [f"seed={seed}", *same_start, *budget, *SAMPLERS[sampler], *options.settings]
+            folders.append(run(config, options.output, f"{sampler}-{seed}", settings))
+        report(folders, f"{sampler}, same cold start, same generated tokens")
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ from rlcs.learner.schedule import learning_rate
 from rlcs.learner.sharding import forget_unused, is_wanted, shard
 from rlcs.learner.state import load_state, save_state
 from rlcs.learner.stepping import Counters, step_or_skip
-from rlcs.learner.vision import freeze, share_cache
+from rlcs.learner.vision import freeze
 from rlcs.seeding import be_deterministic, seed_process
 from rlcs.types import Batch
 
@@ -106,7 +106,6 @@ class Learner:
         # A base is the reference of the adapter on it.
         copied = config.beta > 0 and self._adapter is None
         self._reference: Any = self._load_model(frozen=True) if copied else None
-        share_cache(self.model, self._reference)
         self.optimizer = build_optimizer(self.model, config)
         self._critic: Critic | None = None
         if config.advantage_estimator == "gae":
@@ -132,6 +131,7 @@ class Learner:
             # A frozen base needs no float32; sharding needs one type for all.
             dtype=self._dtype if adapted and not self._sharded else None,
             quantization=quantization(self._settings, self._dtype),
+            beside=self.model if frozen else None,
         )
         if adapted:
             self._adapter = Adapter(

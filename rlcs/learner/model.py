@@ -12,7 +12,7 @@ from rlcs.errors import ConfigError, DataError
 from rlcs.learner import attention
 from rlcs.learner.forward import check_head
 from rlcs.learner.sharding import is_sharded, whole
-from rlcs.learner.vision import add_cache
+from rlcs.learner.vision import add_cache, share_cache
 from rlcs.vision import sees
 
 if TYPE_CHECKING:
@@ -41,9 +41,11 @@ def load_model(
     trust_remote_code: bool = False,
     dtype: torch.dtype | None = None,
     quantization: Any = None,
+    beside: Any = None,
 ) -> PreTrainedModel:
     """The causal language model of a folder or hub name, in `dtype` (float32), without dropout, on `device`.
 
+    `beside`: a model loaded from the same folder, whose processed pixels are used instead of loading a processor again.
     `quantization` is transformers' description of how the weights are quantized; such a model can only be a frozen base.
 
     Raises:
@@ -76,7 +78,10 @@ def load_model(
             module.train()  # in evaluation mode, on a CPU, it would repack its weights in a way that has no gradient
     check_head(model, path)
     prepare(model, path, layout)
-    add_cache(model, path, trust_remote_code=trust_remote_code)
+    if beside is None:
+        add_cache(model, path, trust_remote_code=trust_remote_code)
+    else:
+        share_cache(beside, model)
     return model  # type: ignore[no-any-return]
 
 

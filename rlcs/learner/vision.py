@@ -102,8 +102,8 @@ def cache_of(model: Any) -> VisionCache | None:
 
 
 def share_cache(model: Any, other: Any) -> None:
-    """Let `other`, a copy of `model` or None, use its processed pixels."""
-    if other is not None and cache_of(model) is not None:
+    """Let `other`, a copy of `model`, use its processed pixels."""
+    if cache_of(model) is not None:
         other._rlcs_vision = cache_of(model)
 
 

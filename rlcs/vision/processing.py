@@ -9,6 +9,7 @@ height and width).
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -187,8 +188,22 @@ class VisionProcessor:
         positions, _ = model.get_rope_index(
             torch.as_tensor(list(token_ids))[None], **{k: v for k, v in options.items() if k in known}
         )
-        found: NDArray[np.int64] = positions[:, 0].numpy()
-        return found
+        return in_order(positions[:, 0].numpy(), kinds)
+
+
+def in_order(positions: NDArray[np.int64], kinds: NDArray[np.integer]) -> NDArray[np.int64]:
+    """[3, P] positions where each run of one kind of tokens begins one after the largest position before it.
+
+    That is how Qwen2-VL and its successors are defined (arXiv 2409.12191, section 2.1) and what vLLM computes. For
+    Qwen2.5-VL transformers leaves a video's extent in time out, so that text after a long video would stand beside it.
+    """
+    starts = [0, *(np.flatnonzero(np.diff(kinds)) + 1).tolist(), len(kinds)]
+    found = positions.copy()
+    largest = -1
+    for start, end in itertools.pairwise(starts):
+        found[:, start:end] += largest + 1 - found[:, start].min()
+        largest = int(found[:, start:end].max())
+    return found
 
 
 def load_processor(path: str, *, trust_remote_code: bool = False) -> Any:

@@ -21,7 +21,7 @@ from rlcs.merge import merge
 from rlcs.rollout.adapter import choose_mode
 from rlcs.types import Batch, FinishReason, Group, Prompt, Response, Score
 from rlcs.vision.pixels import Pixels, decode_prompt
-from rlcs.vision.processing import load_processor
+from rlcs.vision.processing import VisionProcessor, load_processor
 
 G = 3
 
@@ -109,9 +109,17 @@ def test_prompts_that_differ_in_their_pictures_alone_are_not_taken_for_one(group
     assert [len(family.sequences) for family in found] == [G] * len(groups)
 
 
-def test_each_prompt_is_processed_once_in_an_iteration(tiny_glm4v: Path, batch: Batch) -> None:
+def test_each_prompt_is_processed_once_in_an_iteration(
+    tiny_glm4v: Path, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+    load = VisionProcessor.__init__
+    monkeypatch.setattr(
+        VisionProcessor, "__init__", lambda self, path, **o: (loaded.append(path), load(self, path, **o))[1]
+    )
     config = LearnerConfig(tokens_per_micro_batch=60, num_iterations=2, num_minibatches=2, beta=0.1)
     learner = Learner(str(tiny_glm4v), config)
+    assert len(loaded) == 1, "the reference uses the policy's"
     learner.update(batch, group_sizes=[G] * 4)
     cache = cache_of(learner.model)
     assert cache is not None and cache.processor.processed == 4
