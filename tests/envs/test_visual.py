@@ -7,15 +7,18 @@ import itertools
 import json
 import os
 import pickle  # noqa: TID251 - as Ray sends prompts; no file is read
+import random
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from rlcs.config import DataConfig
+from rlcs.config_loading import load_config
 from rlcs.data import question_id
 from rlcs.envs.base import build_solutions, build_splits, load_env
 from rlcs.envs.visual.env import TASKS, VisualEnv, load_task
@@ -212,3 +215,25 @@ def test_grounding_boxes_hold_their_thing() -> None:
         x1, y1, x2, y2 = (round(value * picture.shape[0] / 1000) for value in box)
         inside = picture[y1:y2, x1:x2].reshape(-1, 3)
         assert ((inside < 240).any(axis=1)).mean() > 0.25, "a good part of the box is coloured"
+
+
+@pytest.mark.parametrize(("task", "params"), [("ocr", {"max_length": 1}), ("handwriting", {})])
+def test_spread_says_how_far_from_the_middle_a_text_stands(task: str, params: dict[str, Any]) -> None:
+    def places(spread: int) -> set[tuple[int, int]]:
+        maker = load_task(task)
+        checked = maker.params(**params, spread=spread)
+        scenes = [maker.sample(random.Random(n), checked).scenes[0] for n in range(60)]
+        return {(scene["at"][0], scene["at"][1]) for scene in scenes}
+
+    assert len(places(0)) == 1
+    near, far = (np.ptp(np.asarray(sorted(places(spread))), axis=0) for spread in (300, 1000))
+    assert (near > 0).all() and (near < 0.5 * far).all()
+
+
+def test_the_quickstart_has_five_domains_of_five_tiers_that_differ() -> None:
+    config = load_config(Path(__file__).parents[2] / "configs" / "quickstart_vision.yaml")
+    small = config.data.model_copy(update={"train_per_level": 8, "eval_per_level": 2})
+    splits = build_splits(load_env("visual"), small, 0)
+    cells = {(prompt.domain, prompt.tier) for prompt in splits.eval}
+    assert len({domain for domain, _ in cells}) >= 5 and len(cells) == 25
+    assert all(prompt.images[0].open().size == (56, 56) for prompt in splits.train)
