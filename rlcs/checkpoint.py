@@ -41,6 +41,9 @@ class Progress:
     generated_tokens: int = 0
     seconds: float = 0.0
     """Time spent in iterations, over all starts of the run."""
+    learning_rate_factor: float = 1.0
+    """What roll-backs (`health`) made of the learning rates."""
+    roll_backs: int = 0
 
 
 def save_checkpoint(

@@ -47,6 +47,10 @@ class TooManyFaultsError(EngineError):
     """Actors failed again and again (`cluster.max_restarts`): the run ends, its last checkpoint stays."""
 
 
+class HealthError(RLCSError):
+    """Training went wrong, and `health` says to stop then."""
+
+
 class CheckpointError(RLCSError):
     """A checkpoint or a run folder is missing, damaged or of another version."""
 

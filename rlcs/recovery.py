@@ -1,4 +1,4 @@
-"""After the learner was lost: a new one, and the whole run back at its last good checkpoint, within the same process.
+"""Back to a good checkpoint within the same process: after the learner was lost, and where training went wrong.
 
 Engines and scorers that live are kept. What came after the checkpoint is done again: its lines and files are dropped, so
 that no update is in the run twice.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rlcs.checkpoint import latest_checkpoint
-from rlcs.errors import LearnerLostError
+from rlcs.checkpoint import find_damage, latest_checkpoint, list_checkpoints, load_progress
+from rlcs.config_health import HealthConfig
+from rlcs.errors import HealthError, LearnerLostError
 from rlcs.faults import Faults
+from rlcs.health import Finding, good_checkpoint
 from rlcs.runlog import read_faults
 
 logger = logging.getLogger(__name__)
@@ -38,6 +40,39 @@ def recover(
             continue
         note(f"the run goes on from iteration {step} with a new learner, after {time.monotonic() - begun:.0f} s")
         return
+
+
+def heed(findings: Sequence[Finding], run_dir: Path, faults: Faults) -> Path | None:
+    """Write the findings of an iteration down; the checkpoint to roll back to, where one of them asks for that.
+
+    Raises:
+        HealthError: a finding asks for a stop, or for a roll-back and no whole checkpoint is from before it.
+    """
+    for finding in findings:
+        faults.note("health_findings", f"health.{finding.watch}", finding.text)
+    first = next((finding for finding in findings if finding.action != "warn"), None)
+    if first is None:
+        return None
+    whole = [folder for folder in list_checkpoints(run_dir) if find_damage(folder) is None]
+    good = good_checkpoint([(load_progress(folder).step, folder) for folder in whole], first.good_step)
+    if first.action == "roll_back" and good is not None:
+        return good
+    kept = f"{good} is from before it" if good is not None else "no checkpoint that is left is from before it"
+    raise HealthError(f"health.{first.watch} stopped the run: {first.text}; {kept}")
+
+
+def lower_rate(factor: float, roll_backs: int, config: HealthConfig) -> tuple[float, int]:
+    """The factor of the learning rates, and the number of roll-backs, after one more.
+
+    Raises:
+        HealthError: it would be more than `health.max_roll_backs`.
+    """
+    if roll_backs >= config.max_roll_backs:
+        raise HealthError(
+            f"training goes wrong again after {roll_backs} roll-backs (health.max_roll_backs); start anew with a lower "
+            "learner.learning_rate, or look at the rewards"
+        )
+    return factor * config.learning_rate_factor, roll_backs + 1
 
 
 def set_aside_before(run_dir: Path) -> dict[str, str]:

@@ -24,6 +24,7 @@ from rlcs.data import DataSplits
 from rlcs.errors import LearnerLostError
 from rlcs.evaluation import evaluate
 from rlcs.faults import Fault, Faults
+from rlcs.health import Finding, HealthWatch
 from rlcs.interrupt import StopRequest
 from rlcs.learner.advantages import learning_batch
 from rlcs.learner.group import LearnerGroup
@@ -34,12 +35,12 @@ from rlcs.models import load_tokenizer
 from rlcs.monitor import Monitor
 from rlcs.nothink import nothink_metrics
 from rlcs.progress import Display
-from rlcs.recovery import recover, set_aside_before
+from rlcs.recovery import heed, lower_rate, recover, set_aside_before
 from rlcs.reservation import Reservation
 from rlcs.rollout.episodes import EpisodeSettings, episode_metrics
 from rlcs.rollout.fleet import RolloutFleet
 from rlcs.rounds import Round, Rounds, staleness_metrics
-from rlcs.runlog import EvaluationRow, RunLog
+from rlcs.runlog import EvaluationRow, RunLog, read_metrics
 from rlcs.scoring import ScoringFleet
 from rlcs.stopwatch import Stopwatch
 from rlcs.types import Group
@@ -77,6 +78,8 @@ class Trainer:
         self._thread = threading.get_ident()
         self._stop = StopRequest(lambda: None)
         self._furthest = 0  # iterations that were done, whether the run went back behind them or not
+        self._health = HealthWatch(config.health)
+        self._findings: list[Finding] = []
         self._faults = Faults(config.cluster.max_restarts, self._report_fault)
         self._runlog: RunLog | None = None
         self._rollouts: RolloutFleet | None = None
@@ -144,6 +147,7 @@ class Trainer:
             self._rollouts.load_state_dict(rollouts)
         self._learner.load_state(checkpoint / "learner")
         self._runlog.rewind(self.progress.step)
+        self._health.replay(read_metrics(self.run_dir) if self.progress.step else [])
 
     def restore(self, checkpoint: Path, *, new_learner: bool = False) -> int:
         """Go back to a checkpoint of this run, within the process; returns its iteration.
@@ -186,6 +190,9 @@ class Trainer:
                     self.evaluate()  # here, so that one that a stop cut off is made up for
                 metrics = self.iterate()
                 self._display.iteration(self.progress.step, total, metrics)
+                if (good := heed(self._findings, self.run_dir, self._faults)) is not None:
+                    self._roll_back(good)
+                    continue
                 if _is_due(self.progress.step, self.config.train.save_every):
                     self.save()
                 if self._saved_step != self.progress.step and (self.is_done or stop.requested):
@@ -194,6 +201,13 @@ class Trainer:
                 recover(error, self.run_dir, self._faults, partial(self.restore, new_learner=True), self._display.note)
         if self._saved_step != self.progress.step:
             self.save()
+
+    def _roll_back(self, checkpoint: Path) -> None:
+        """Go on from a checkpoint from before training went wrong, with a lower learning rate."""
+        factor, count = lower_rate(self.progress.learning_rate_factor, self.progress.roll_backs, self.config.health)
+        step = self.restore(checkpoint)
+        self.progress.learning_rate_factor, self.progress.roll_backs = factor, count
+        self._display.note(f"rolled back to iteration {step}; the learning rates are {factor:g} of those configured")
 
     @property
     def is_done(self) -> bool:
@@ -221,7 +235,9 @@ class Trainer:
             with watch("learn"):
                 self._rollouts.sleep()
                 sizes = [len(group.responses) for group in learned]
-                learning = self._learner.update(batch, group_sizes=sizes, rewards=rewards)
+                learning = self._learner.update(
+                    batch, group_sizes=sizes, rewards=rewards, rate_factor=self.progress.learning_rate_factor
+                )
             with watch("wait"):
                 self._ahead.wait()  # engines get no weights in the middle of a request
             with watch("sync"):
@@ -248,6 +264,7 @@ class Trainer:
             **self._faults.metrics(),
             **(self._monitor.metrics() if self._monitor is not None else {}),
         }
+        self._findings = self._health.observe(self.progress.step, metrics)
         self._runlog.write_metrics(self.progress.step, metrics)
         if self.progress.step > self._furthest:
             self._furthest = self.progress.step

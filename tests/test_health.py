@@ -8,8 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlcs.checkpoint import Progress, save_checkpoint
 from rlcs.config_health import WATCHES, HealthConfig
+from rlcs.errors import HealthError
+from rlcs.faults import Faults
 from rlcs.health import Finding, HealthWatch, good_checkpoint
+from rlcs.recovery import heed, lower_rate
 
 GOOD = {
     "reward/mean": 0.5,
@@ -114,3 +118,38 @@ def test_the_newest_checkpoint_from_before_the_trouble_is_good() -> None:
     assert good_checkpoint(checkpoints, 14) == Path("step-10")
     assert good_checkpoint(checkpoints, 15) == Path("step-15")
     assert good_checkpoint(checkpoints, 4) is None
+
+
+def write_checkpoint(run_dir: Path, step: int) -> Path:
+    run_dir.mkdir(exist_ok=True)
+    (run_dir / "config.yaml").write_text("")
+    return save_checkpoint(run_dir, Progress(step), {"curriculum": {}}, Path.mkdir, Path.mkdir, keep_last=9)
+
+
+def finding(action: str, good_step: int = 4) -> Finding:
+    return Finding("reward_collapse", action, "the mean reward is 0", good_step)  # type: ignore[arg-type]
+
+
+def test_what_is_found_is_written_down_and_acted_on(tmp_path: Path) -> None:
+    faults = Faults(3)
+    good, bad = (write_checkpoint(tmp_path, step) for step in (4, 5))
+    assert heed([], tmp_path, faults) is None
+    assert heed([finding("warn")], tmp_path, faults) is None
+    assert faults.metrics()["faults/health_findings"] == 1
+    assert heed([finding("roll_back"), finding("warn")], tmp_path, faults) == good
+    with pytest.raises(
+        HealthError, match=r"reward_collapse stopped the run: the mean reward is 0; .*step-000004 is from"
+    ):
+        heed([finding("stop")], tmp_path, faults)
+    (good / "state.json").unlink()
+    with pytest.raises(HealthError, match="no checkpoint that is left is from before it"):
+        heed([finding("roll_back")], tmp_path, faults)
+    assert heed([finding("roll_back", 5)], tmp_path, faults) == bad
+
+
+def test_learning_rates_are_lowered_until_that_does_not_help() -> None:
+    config = HealthConfig(max_roll_backs=2)
+    assert lower_rate(1.0, 0, config) == (0.5, 1)
+    assert lower_rate(0.5, 1, config) == (0.25, 2)
+    with pytest.raises(HealthError, match="after 2 roll-backs"):
+        lower_rate(0.25, 2, config)
