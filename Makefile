@@ -8,6 +8,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # The first free one of runs/quickstart, runs/quickstart-2, ...: a finished run is never overwritten.
 free = $(shell n=$(1); i=2; while [ -e "runs/$$n" ]; do n="$(1)-$$i"; i=$$((i + 1)); done; echo "$$n")
+# Tests without Ray, vLLM or a browser: they run two at a time.
+PURE := tests/rewards tests/curricula tests/envs tests/fuzz
 # A name of benchmarks/*.py to run that one alone.
 BENCH ?= *
 
@@ -33,7 +35,12 @@ $(BIN)/rlcs train $(2) name="$$run" $(ARGS)
 endef
 
 test: check ## check, then run the tests, a true run of Ray and vLLM among them
-	$(if $(ARGS),,RLCS_REQUIRE_E2E=1) $(BIN)/python -m pytest $(ARGS)
+ifdef ARGS
+	$(BIN)/python -m pytest $(ARGS)
+else
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PURE)
+	RLCS_REQUIRE_E2E=1 $(BIN)/python -m pytest tests $(PURE:%=--ignore %)
+endif
 
 test-slow: setup ## run the tests that take long
 	$(BIN)/python -m pytest -m "slow and not gpu" $(ARGS)
