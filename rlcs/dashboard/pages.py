@@ -19,7 +19,7 @@ from rlcs.dashboard.pictures import pictures
 from rlcs.dashboard.prompts import Filter, history, history_figure, prompt_rows, prompt_text
 from rlcs.dashboard.responses import newest
 from rlcs.dashboard.store import Run
-from rlcs.dashboard.system import checkpoints, settings, starts, system_figures
+from rlcs.dashboard.system import checkpoints, faults, settings, starts, system_figures
 from rlcs.dashboard.tiles import run_tiles
 from rlcs.dashboard.verifiers import slowest, verifier_rows
 from rlcs.errors import CheckpointError, RLCSError
@@ -218,6 +218,7 @@ def system_page(run: Run, query: Mapping[str, str]) -> Values:
         "settings": settings(run),
         "summary": run.summary,
         "actors": read_actors(run.path),
+        "faults": faults(run),
         "responses_in_newest": len(newest_row),
     }
 

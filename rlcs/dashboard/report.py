@@ -26,7 +26,7 @@ from rlcs.dashboard.pictures import Picture, pictures
 from rlcs.dashboard.render import environment
 from rlcs.dashboard.responses import newest
 from rlcs.dashboard.store import Run, is_run
-from rlcs.dashboard.system import checkpoints, settings, starts
+from rlcs.dashboard.system import checkpoints, faults, settings, starts
 from rlcs.dashboard.tiles import run_tiles
 from rlcs.dashboard.verifiers import verifier_rows
 from rlcs.errors import CheckpointError, ConfigError
@@ -94,6 +94,7 @@ def _one(run: Run) -> dict[str, Any]:
         "verifiers": verifier_rows(run, limits),
         "window": limits,
         "actors": read_actors(run.path),
+        "faults": faults(run),
         "examples": examples(run),
         "settings": [(key, value) for key, value, changed in settings(run) if changed],
         "starts": starts(run)[:1],
@@ -117,6 +118,7 @@ def _several(runs: Sequence[Run]) -> dict[str, Any]:
         "verifiers": [],
         "window": 0,
         "actors": None,
+        "faults": [],
         "examples": [],
         "settings": [],
         "starts": [],

@@ -96,6 +96,15 @@ def starts(run: Run) -> list[dict[str, Any]]:
     return list(reversed(LineReader(path).read_new())) if path.exists() else []
 
 
+def faults(run: Run, most: int = 100) -> list[dict[str, Any]]:
+    """The newest lines of faults.jsonl, newest first: actors that were replaced, prompts set aside, findings of `health`."""
+    path = run.path / "faults.jsonl"
+    if not path.exists():
+        return []
+    fields = {"step": None, "kind": "", "who": "", "reason": "", "time": None}
+    return [{**fields, **line} for line in reversed(LineReader(path).read_new()[-most:])]
+
+
 def settings(run: Run) -> list[tuple[str, str, bool]]:
     """Every setting with its value, and whether it is not the default. Values that may be secrets are left out."""
     if run.config is None:

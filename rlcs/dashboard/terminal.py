@@ -54,7 +54,7 @@ class Status:
             parts.append(self._table())
         else:
             parts.append(Text("no iteration has ended yet: data, cold start and the first rollouts come first"))
-        parts += [Text(line) for line in (*self._accuracy(), *self._actors())]
+        parts += [Text(line) for line in (*self._accuracy(), *self._actors(), *self._faults())]
         parts += [Text(f"note: line {number} of metrics.jsonl is damaged") for number, _ in self._metrics.damaged[:3]]
         return Group(*parts)
 
@@ -88,6 +88,17 @@ class Status:
             return []
         shown = "  ".join(f"{100 * mean:.1f} % ({step})" for step, mean in zip(steps[-6:], means[-6:], strict=True))
         return [f"held-out accuracy (iteration): {shown}"]
+
+    def _faults(self) -> list[str]:
+        """The last actor replaced, prompt set aside or finding of `health`."""
+        path = self._dir / "faults.jsonl"
+        lines = LineReader(path).read_new() if path.exists() else []
+        if not lines:
+            return []
+        last = lines[-1]
+        return [
+            f"faults: {len(lines)}, the last after iteration {last.get('step')}: {last.get('who')} {last.get('reason')}"
+        ]
 
     def _actors(self) -> list[str]:
         """What the actors of a run that goes on do, and what became of them."""

@@ -13,6 +13,7 @@ import PIL.Image
 import pytest
 
 from rlcs.config_loading import dump_config, load_config
+from rlcs.faults import Fault
 from rlcs.runlog import EvaluationRow, RunLog
 from rlcs.scoring.metrics import latency_metrics
 from rlcs.types import FinishReason, Group, Image, Prompt, Response, Score
@@ -100,6 +101,7 @@ def write_steps(run_dir: Path, first: int, last: int) -> None:
         ActorState(f"scorer-{HOSTILE}", "scoring", "dead"),
     ]
     log.note_actors(Snapshot(actors, {"rollouts": 7}))
+    log.note_fault(Fault("engine_restarts", "engine-0", f"was killed {HOSTILE}"), last)
     log.close()
 
 

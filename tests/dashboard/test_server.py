@@ -206,6 +206,19 @@ def test_actors_are_listed_and_a_damaged_list_of_them_is_passed_over(make_run: M
             assert "its actors have not started" in site.get("/runs/first/system").text
 
 
+def test_faults_are_listed_newest_first_also_odd_ones(make_run: MakeRun) -> None:
+    run = make_run()
+    with (run / "faults.jsonl").open("a") as file:
+        file.write(json.dumps({"who": "prompt 7", "kind": None, "time": "x", "step": {}, "reason": 4}) + "\n")
+    with client(run.parent) as site:
+        page = site.get("/runs/first/system").text
+        table = page.partition('aria-label="Table of faults"')[2].partition("</table>")[0]
+        assert re.findall(r'<td class="mono">(.*?)</td>', table) == ["prompt 7", "engine-0"]
+        assert "engine restarts" in table
+        (run / "faults.jsonl").unlink()
+        assert "training has looked healthy" in site.get("/runs/first/system").text
+
+
 def test_the_report_has_held_out_results_verifiers_actors_and_pictures_of_every_domain(
     make_run: MakeRun, tmp_path: Path
 ) -> None:

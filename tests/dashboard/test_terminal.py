@@ -44,6 +44,15 @@ def test_actors_of_a_run_that_goes_on_are_counted(tmp_path: Path) -> None:
     assert "actors: 4, 3 busy, 1 dead, 3 restarts; waiting: 7 rollouts" in screen(tmp_path)
 
 
+def test_the_last_fault_is_told(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").touch()
+    faults = [
+        {"step": step, "who": f"engine-{step}", "reason": "was killed", "kind": "engine_restarts"} for step in (3, 5)
+    ]
+    (tmp_path / "faults.jsonl").write_text("".join(json.dumps(fault) + "\n" for fault in faults))
+    assert "faults: 2, the last after iteration 5: engine-5 was killed" in screen(tmp_path)
+
+
 def test_watching_ends_with_the_run(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").touch()
     (tmp_path / "summary.json").write_text("{}")
