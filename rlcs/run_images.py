@@ -1,4 +1,4 @@
-"""Small copies of the pictures that prompts show, kept once each in rollouts/images/ for whoever looks at a run."""
+"""Small copies of the pictures that prompts and observations show, once each in rollouts/images/ for whoever looks at a run."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ def save_pictures(folder: Path, groups: Sequence[Group]) -> None:
     """Write DIGEST.jpg for each picture of the groups that is not there yet; one that cannot be decoded is left out."""
     shown = [image for group in groups for image in pictures_of(group)]
     shown += [frame for group in groups for frames in frames_of(group) for frame, _ in frames]
+    shown += [image for group in groups for r in group.responses for each in r.observations for image in each.images]
     for image in {image.digest: image for image in shown}.values():
         path = folder / f"{image.digest}.jpg"
         if path.exists():

@@ -11,7 +11,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from rlcs.run_images import frames_of, pictures_of
-from rlcs.types import Group, Prompt
+from rlcs.types import Group, Prompt, Response
 
 _MOST_TEXTS = 1_000_000
 """With more training prompts than this their texts are left out of the prompts file."""
@@ -35,6 +35,10 @@ def rollouts_table(step: int, groups: Sequence[Group], kept: AbstractSet[int], t
         for group in groups[:token_groups]
     ]
     detailed = [response if index < token_groups else None for index, _, _, response in rows]
+    observation = pa.struct({
+        **{name: pa.int32() for name in ("start", "end", "text_start", "text_end")},
+        "images": pa.list_(pa.string()),
+    })  # fmt: skip
     columns = {
         "step": pa.array([step] * len(rows), pa.int64()),
         "prompt_id": pa.array([group.prompt.id for _, group, _, _ in rows], pa.string()),
@@ -67,8 +71,22 @@ def rollouts_table(step: int, groups: Sequence[Group], kept: AbstractSet[int], t
             pa.list_(pa.list_(pa.struct({"frame": pa.string(), "seconds": pa.float64()}))),
         ),
         "loss_mask": pa.array([None if r is None else r.loss_mask for r in detailed], pa.list_(pa.bool_())),
+        "observations": pa.array([_observations(response) for _, _, _, response in rows], pa.list_(observation)),
     }
     return pa.table(columns)
+
+
+def _observations(response: Response) -> list[dict[str, Any]] | None:
+    """Where the observations of an episode stand in it, and the pictures that they show."""
+    if not response.observations:
+        return None
+    return [
+        {
+            **{name: getattr(each, name) for name in ("start", "end", "text_start", "text_end")},
+            "images": [image.digest for image in each.images],
+        }
+        for each in response.observations
+    ]
 
 
 def _as_json(times: Sequence[Mapping[str, float]]) -> list[str]:

@@ -5,36 +5,26 @@ from __future__ import annotations
 import difflib
 import re
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from rlcs.dashboard.pictures import box_rows
+from rlcs.dashboard.pieces import Piece, split_thinking
 from rlcs.dashboard.responses import parts_of
 from rlcs.dashboard.store import Run
+from rlcs.dashboard.turns import ShownTurn, turns_of
 
 _COLUMNS = (
     "step, prompt_id, domain, tier, prompt, answer, sample, response, num_tokens, finish_reason, policy_version, \
 reward, correct, parts, detail, kept"
 )
-_THINK = re.compile(r"<think>(.*?)(?:</think>|\Z)", re.S)
 LEVELS = 6
 """Steps of colour for log-probabilities."""
 _MOST_LISTED = 400
 _SEARCH_S = 0.5
 """Time after which a search in all iterations pauses and says how far it came."""
-
-
-@dataclass(slots=True)
-class Piece:
-    """Some characters of a response in one colour."""
-
-    text: str
-    css: str = ""
-    """Classes of style.css."""
-    title: str = ""
 
 
 @dataclass(slots=True)
@@ -50,6 +40,8 @@ class Shown:
     has_tokens: bool = False
     boxes: list[tuple[str, str, float | None]] = field(default_factory=list)
     """Reference box, answered box, and their overlap (`pictures.box_rows`)."""
+    turns: list[ShownTurn] = field(default_factory=list)
+    """The parts of an episode; `thinking` and `rest` are empty then."""
 
 
 @dataclass(slots=True)
@@ -141,13 +133,15 @@ def search(
     return found, reached
 
 
-def group(run: Run, step: int, prompt_id: str, colour: str = "logprob") -> list[Shown]:
-    """The responses of a prompt in an iteration, best first."""
+def group(run: Run, step: int, prompt_id: str, colour: str = "logprob", *, inline: bool = False) -> list[Shown]:
+    """The responses of a prompt in an iteration, best first. `inline`: with the files of observations' pictures in it."""
     files = run.database.rollout_files(step, step)
     tokens = bool(files) and "logprobs" in run.database.has_columns(files[0])
     columns = _COLUMNS + (", token_ids, logprobs, loss_mask" if tokens else "")
     columns += "".join(
-        f", {name}" for name in ("images", "videos") if files and name in run.database.has_columns(files[0])
+        f", {name}"
+        for name in ("images", "videos", "observations")
+        if files and name in run.database.has_columns(files[0])
     )
     where = "step = ? AND prompt_id = ? ORDER BY reward DESC, sample"
     rows = run.database.rollouts(columns, where, [step, prompt_id], files)
@@ -162,14 +156,15 @@ def group(run: Run, step: int, prompt_id: str, colour: str = "logprob") -> list[
             response.boxes = box_rows(row["answer"] or "", row["response"])
         pieces = _token_pieces(run, row) if row.get("token_ids") is not None else None
         response.has_tokens = pieces is not None
-        if pieces is None or colour == "none":
-            pieces = (
-                [Piece(row["response"])] if pieces is None else [Piece(p.text, _forced(p.css), p.title) for p in pieces]
-            )
-        elif colour == "advantage":
+        if pieces is not None and colour == "none":
+            pieces = [Piece(p.text, _forced(p.css), p.title) for p in pieces]
+        elif pieces is not None and colour == "advantage":
             css = _advantage_class(advantage)
             pieces = [Piece(p.text, f"{css} {_forced(p.css)}".strip(), p.title) for p in pieces]
-        response.thinking, response.rest = _split(pieces, row["response"])
+        response.turns = turns_of(run, row, pieces, inline=inline)
+        if not response.turns:
+            known = [Piece(row["response"])] if pieces is None else [piece for piece in pieces if piece.text]
+            response.thinking, response.rest = split_thinking(known, row["response"])
         shown.append(response)
     return shown
 
@@ -193,14 +188,12 @@ def differences(before: str, after: str) -> tuple[list[Piece], list[Piece]]:
 
 
 def _token_pieces(run: Run, row: dict[str, Any]) -> list[Piece] | None:
-    """The response token by token; None where the run's tokenizer is not to be found."""
+    """The response, a piece for each token; None where the run's tokenizer is not to be found."""
     texts = _decoded(run.path, tuple(row["token_ids"]))
     if texts is None:
         return None
     pieces = []
     for text, logprob, chosen in zip(texts, row["logprobs"], row["loss_mask"], strict=True):
-        if not text:
-            continue
         if chosen:
             probability = 2.718281828 ** min(0.0, logprob)
             pieces.append(Piece(text, f"p{_level(probability)}", f"probability {probability:.3g}, log {logprob:.3f}"))
@@ -245,25 +238,6 @@ def _tokenizer(run_dir: Path) -> Any:
             except Exception:  # nosec B112 # noqa: S112
                 continue  # the library raises plain Exceptions; another checkpoint may have a whole file
     return None
-
-
-def _split(pieces: Sequence[Piece], text: str) -> tuple[list[Piece], list[Piece]]:
-    """What stands in the thinking, and what comes after, by the characters of the pieces."""
-    match = _THINK.search(text)
-    if match is None:
-        return [], list(pieces)
-    if len(pieces) == 1:
-        css, title = pieces[0].css, pieces[0].title
-        outside = Piece(text[: match.start()] + text[match.end() :], css, title)
-        return [Piece(text[match.start() : match.end()], css, title)], [outside] if outside.text else []
-    thinking: list[Piece] = []
-    rest: list[Piece] = []
-    position = 0
-    for piece in pieces:
-        inside = match.start() <= position < match.end()
-        (thinking if inside else rest).append(piece)
-        position += len(piece.text)
-    return thinking, rest
 
 
 def _level(probability: float) -> int:

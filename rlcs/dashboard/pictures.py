@@ -59,13 +59,20 @@ def pictures(run: Run, row: Mapping[str, Any], *, inline: bool = False, most: in
         shown += [(frame["frame"], f"{which}, {frame['seconds']:.3g} s") for frame in frames]
     found = []
     for digest, caption in shown[:most]:
-        path = picture_path(run, digest)
-        if path is not None:
-            source = f"/runs/{run.name}/images/{digest}.jpg"
-            if inline:
-                source = "data:image/jpeg;base64," + base64.b64encode(path.read_bytes()).decode()
+        source = picture_source(run, digest, inline=inline)
+        if source is not None:
             found.append(Picture(source, reference, predicted, caption))
     return found
+
+
+def picture_source(run: Run, digest: str, *, inline: bool = False) -> str | None:
+    """The address of a picture that was kept, or the file itself; None where it was not."""
+    path = picture_path(run, digest)
+    if path is None:
+        return None
+    if inline:
+        return "data:image/jpeg;base64," + base64.b64encode(path.read_bytes()).decode()
+    return f"/runs/{run.name}/images/{digest}.jpg"
 
 
 def answered_boxes(response: str) -> list[Box]:

@@ -139,15 +139,19 @@ def examples(run: Run) -> list[tuple[GroupRow, list[Shown], list[Picture]]]:
     found = []
     room = _PICTURE_BYTES
     for row in _of_each_domain(groups_of(run, step)):
-        responses = group(run, step, row.prompt_id)
+        responses = group(run, step, row.prompt_id, inline=True)
         half = _RESPONSES // 2
         kept = responses if len(responses) <= _RESPONSES else [*responses[:half], *responses[-half:]]
-        for shown in kept:
-            shown.thinking, shown.rest = _cut(shown.thinking), _cut(shown.rest)
         seen = pictures(run, responses[0].row, inline=True, most=_PICTURES)
         size = sum(len(picture.source) for picture in seen)
         seen = seen if size <= room else []
         room -= size if seen else 0
+        for shown in kept:
+            shown.thinking, shown.rest = _cut(shown.thinking), _cut(shown.rest)
+            for turn in shown.turns:
+                turn.thinking, turn.rest = _cut(turn.thinking), _cut(turn.rest)
+                room -= sum(len(picture.source) for picture in turn.pictures)
+                turn.pictures = turn.pictures if room > 0 else []
         found.append((row, kept, seen))
     return found
 

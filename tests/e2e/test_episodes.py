@@ -74,6 +74,7 @@ def test_episodes_are_played_learned_from_and_written_down(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_policy_that_sees_plays_the_desktop(tmp_path: Path, run_cli: Callable[..., Any]) -> None:
     settings = [
         "data.env=gui_episode",
@@ -84,6 +85,8 @@ def test_a_policy_that_sees_plays_the_desktop(tmp_path: Path, run_cli: Callable[
         "sft.steps=10",
         "sft.batch_size=4",
         "sft.num_solutions=60",
+        "sft.level_weights=[]",
+        "sft.max_length=400",
         "rollout.num_engines=1",
         "rollout.num_generations=4",
         "rollout.max_completion_length=240",
@@ -94,7 +97,7 @@ def test_a_policy_that_sees_plays_the_desktop(tmp_path: Path, run_cli: Callable[
         "curriculum.max_expansion=1",
     ]
     result = run_cli(
-        "train", "configs/quickstart_vision.yaml", f"output_dir={tmp_path}", "name=v", *settings, timeout_s=400
+        "train", "configs/quickstart_vision.yaml", f"output_dir={tmp_path}", "name=v", *settings, timeout_s=800
     )
     assert result.code == 0, result.stdout + result.stderr
     metrics = read_metrics(tmp_path / "v")
