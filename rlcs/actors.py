@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +25,18 @@ def start_ray(config: ClusterConfig) -> None:
 
     if ray.is_initialized():
         return
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    try:
+        _init_ray(config)
+    finally:
+        # Ray's own handler ends the process with a stack trace, where a run has one that saves (`rlcs.interrupt`).
+        if callable(on_sigterm) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_sigterm)
+
+
+def _init_ray(config: ClusterConfig) -> None:
+    import ray
+
     # Ray would otherwise hide all GPUs from actors that ask for none, and warn on each start that this will change.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # A local cluster makes a token for itself, which is well, and says so in a paragraph at each start.
@@ -39,6 +53,13 @@ def start_ray(config: ClusterConfig) -> None:
             f"cluster.address {address}: no Ray cluster could be joined ({str(error).splitlines()[0]}); "
             "start one with `ray start --head`, or leave the setting out"
         ) from error
+
+
+def head_address() -> str:
+    """Host and port of the head of the cluster that was joined."""
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address)
 
 
 def stop_ray() -> None:

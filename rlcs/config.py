@@ -827,6 +827,11 @@ class TrainConfig(Section):
         description="Nothing depends on timing: on a CPU a run that was stopped and resumed has the same bits as one that was "
         "not. Engines get their requests dealt beforehand, which leaves the faster ones idle for a while.",
     )
+    grace_s: PositiveFloat = Field(
+        25,
+        description="How long the machine leaves after a SIGTERM: rollouts that do not end in time are cut off, and what was "
+        "learned is saved.",
+    )
 
 
 class EvalConfig(Section):

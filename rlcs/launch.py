@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rlcs.actors import start_ray, stop_ray
+from ray.exceptions import RayError
+
+from rlcs.actors import head_address, start_ray, stop_ray
 from rlcs.adaptive import check_predicts
 from rlcs.checkpoint import latest_checkpoint, list_checkpoints, load_progress
 from rlcs.cold_start import load_data, load_examples, make_policy, teach_format
@@ -22,10 +24,11 @@ from rlcs.curricula.base import Curriculum, PromptTable
 from rlcs.curricula.loading import load_curriculum
 from rlcs.data import DataSplits, describe
 from rlcs.envs.base import Environment
-from rlcs.errors import CheckpointError, ConfigError, RLCSError
+from rlcs.errors import CheckpointError, ConfigError, EngineError, RLCSError
 from rlcs.evaluation import BudgetRow, evaluate, mean_accuracy, thinking_curve
 from rlcs.faults import Faults
-from rlcs.interrupt import StopRequest, uninterrupted
+from rlcs.head_watch import HeadWatch, end_process
+from rlcs.interrupt import GraceOver, StopRequest, uninterrupted
 from rlcs.models import context_length, load_tokenizer
 from rlcs.preflight import available_cpus, available_gpus, check_before_start, check_prompt_lengths, find_too_long
 from rlcs.preflight_rewards import check_rewards
@@ -159,11 +162,16 @@ def _run(
         config, run_dir, materials.data, materials.curriculum, policy, materials.default_reward, display, checkpoint
     )
     before: list[EvaluationRow] = []
-    with StopRequest(lambda: display.note("stopping after this iteration; Ctrl-C again stops at once")) as stop:
+    head: HeadWatch | None = None
+    asked = "stopping after this iteration; Ctrl-C again stops at once"
+    with StopRequest(lambda: display.note(asked), grace_s=config.train.grace_s) as stop:
+        trainer.stop = stop
         try:
             with _clock(summary, "start"):
                 display.stage(f"starting Ray, {config.rollout.num_engines} vLLM engine(s), the learner and the scorers")
                 trainer.start()
+            head = HeadWatch(head_address(), lambda: end_process(_lost(run_dir)))
+            head.start()
             if checkpoint is None:
                 trainer.save()  # a run that fails or is stopped early can be resumed
             before = _recorded_before(run_dir)
@@ -179,9 +187,7 @@ def _run(
             summary.steps, summary.generated_tokens = trainer.progress.step, trainer.progress.generated_tokens
             summary.finished = trainer.is_done
             if not trainer.is_done:
-                display.stage(
-                    f"stopped after iteration {trainer.progress.step}. Resume with:  rlcs train --resume {run_dir}"
-                )
+                display.stage(_stopped(trainer))
                 return summary
             with _clock(summary, "evaluate_after"):
                 display.stage("evaluating")
@@ -189,10 +195,22 @@ def _run(
             if before:
                 summary.accuracy_before, summary.accuracy_after = mean_accuracy(before), mean_accuracy(after)
                 display.evaluation(before, after)
+        except GraceOver:  # all that was learned is saved
+            summary.finished = False
+            display.stage(_stopped(trainer))
+            return summary
+        except (EngineError, RayError) as error:
+            if list_checkpoints(run_dir):
+                display.stage(f"the run failed. Go on from its last checkpoint with:  rlcs train --resume {run_dir}")
+            if isinstance(error, EngineError):
+                raise
+            raise EngineError(f"Ray failed: {' '.join(str(error).split())[:300]}") from error
         except KeyboardInterrupt:
             display.stage(f"stopped at once. Resume from the last checkpoint with:  rlcs train --resume {run_dir}")
             raise
         finally:
+            if head is not None:
+                head.close()
             trainer.close()
     summary.write(run_dir)
     if config.logging.report:
@@ -201,6 +219,14 @@ def _run(
         f"done: {summary.steps} iterations, {summary.generated_tokens:,} generated tokens; the run is in {run_dir}"
     )
     return summary
+
+
+def _lost(run_dir: Path) -> str:
+    return f"rlcs: error: Ray's head is gone. Go on from the last checkpoint with:  rlcs train --resume {run_dir}"
+
+
+def _stopped(trainer: Trainer) -> str:
+    return f"stopped after iteration {trainer.progress.step}. Resume with:  rlcs train --resume {trainer.run_dir}"
 
 
 def _report(run_dir: Path, display: Display) -> None:

@@ -17,6 +17,7 @@ from rlcs.config import Config
 from rlcs.curricula.base import Curriculum, Observation
 from rlcs.errors import EngineError, RLCSError
 from rlcs.leftovers import LeftoverGroups
+from rlcs.rollout.episodes import episode_metrics
 from rlcs.rollout.fleet import RolloutFleet, answered
 from rlcs.scoring import ScoringFleet, latency_metrics, merge_metrics
 from rlcs.stopwatch import Stopwatch
@@ -124,6 +125,42 @@ def observe(rows: Rows, groups: list[Group]) -> Observation:
         degenerate=np.asarray([group.is_degenerate for group in groups]),
         num_responses=np.asarray([len(group.responses) for group in groups]),
     )
+
+
+def rollout_metrics(groups: list[Group], learned: list[Group], seconds: float) -> dict[str, float]:
+    """Reward, useful groups, lengths and speed of an iteration's rollouts.
+
+    `rollout/useful` is the share of drawn groups that are not degenerate, `rollout/useful_learned` that of the groups
+    that were learned from. `kept/tier_T` is the share of the drawn groups of tier T that were kept.
+    """
+    lengths = np.asarray([len(r.token_ids) for group in groups for r in group.responses])
+    rewards = np.concatenate([group.rewards for group in groups])
+    tokens = float(sum(group.generated_tokens for group in groups))
+    metrics = {
+        "reward/mean": float(rewards.mean()),
+        "reward/std": float(rewards.std()),
+        "rollout/pass_rate": float(np.mean([group.pass_rate for group in groups])),
+        "rollout/useful": float(np.mean([not group.is_degenerate for group in groups])),
+        "rollout/useful_learned": float(np.mean([not group.is_degenerate for group in learned])),
+        "rollout/groups": float(len(groups)),
+        "rollout/responses": float(len(lengths)),
+        "rollout/largest_group": float(max(len(group.responses) for group in groups)),
+        "rollout/tokens": tokens,
+        "rollout/tokens_per_s": tokens / max(seconds, 1e-9),
+        "rollout/mean_length": float(lengths.mean()),
+        "rollout/forced": float(np.mean([r.is_forced for group in groups for r in group.responses])),
+        "rollout/truncated": float(np.mean([r.finish_reason == "length" for group in groups for r in group.responses])),
+    }
+    metrics |= episode_metrics(groups)
+    for domain in sorted({group.prompt.domain for group in groups}):
+        metrics[f"reward/{domain}"] = float(
+            np.mean(np.concatenate([group.rewards for group in groups if group.prompt.domain == domain]))
+        )
+    kept = {id(group) for group in learned}
+    for tier in sorted({group.prompt.tier for group in groups if group.prompt.tier is not None}):
+        members = [group for group in groups if group.prompt.tier == tier]
+        metrics[f"kept/tier_{tier}"] = float(np.mean([id(group) in kept for group in members]))
+    return metrics
 
 
 def staleness_metrics(groups: Sequence[Group], version: int, bound: int) -> dict[str, float]:

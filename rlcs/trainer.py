@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from rlcs.errors import LearnerLostError
 from rlcs.evaluation import evaluate
 from rlcs.faults import Fault, Faults
 from rlcs.health import Finding, HealthWatch
-from rlcs.interrupt import StopRequest
+from rlcs.interrupt import GraceOver, StopRequest
 from rlcs.learner.advantages import learning_batch
 from rlcs.learner.group import LearnerGroup
 from rlcs.learner.limits import limit_lengths
@@ -37,9 +38,9 @@ from rlcs.nothink import nothink_metrics
 from rlcs.progress import Display
 from rlcs.recovery import heed, lower_rate, recover, set_aside_before
 from rlcs.reservation import Reservation
-from rlcs.rollout.episodes import EpisodeSettings, episode_metrics
+from rlcs.rollout.episodes import EpisodeSettings
 from rlcs.rollout.fleet import RolloutFleet
-from rlcs.rounds import Round, Rounds, staleness_metrics
+from rlcs.rounds import Round, Rounds, rollout_metrics, staleness_metrics
 from rlcs.runlog import EvaluationRow, RunLog, read_metrics
 from rlcs.scoring import ScoringFleet
 from rlcs.stopwatch import Stopwatch
@@ -75,8 +76,10 @@ class Trainer:
         self._checkpoint = checkpoint.absolute() if checkpoint else None
         self._saved_step: int | None = None
         self._leftovers = LeftoverGroups(config.curriculum.leftover_age)
+        self._boundary: dict[str, dict[str, Any]] | None = None
+        """`_parts` as of the last update: a round that was begun since then has changed the live ones."""
         self._thread = threading.get_ident()
-        self._stop = StopRequest(lambda: None)
+        self.stop = StopRequest(lambda: None)
         self._furthest = 0  # iterations that were done, whether the run went back behind them or not
         self._health = HealthWatch(config.health)
         self._findings: list[Finding] = []
@@ -138,7 +141,7 @@ class Trainer:
         """Bring learner, curriculum and run log to the state of a checkpoint; the engines get their weights elsewhere."""
         assert self._rollouts and self._learner and self._runlog
         self.progress = load_progress(checkpoint)
-        self._saved_step = self.progress.step
+        self._saved_step, self._boundary = self.progress.step, None
         self._curriculum.load_state_dict(load_arrays(checkpoint / "curriculum"))
         self._leftovers = LeftoverGroups(self.config.curriculum.leftover_age)
         if (leftovers := load_part(checkpoint, "leftovers")) is not None:
@@ -179,12 +182,12 @@ class Trainer:
     def run(self, stop: StopRequest) -> None:
         """Iterate until the end, or until `stop` is requested; the state is saved either way.
 
-        A round that is begun when the stop comes is learned from too.
+        A round that is begun when the stop comes is learned from too, unless its grace time ends before.
         """
         assert self._ahead is not None
-        self._stop = stop
+        self.stop = stop
         total = self.config.train.steps
-        while not self.is_done and (self._ahead.is_pending or not stop.requested):
+        while not self.is_done and not stop.is_over and (self._ahead.is_pending or not stop.requested):
             try:
                 if _is_due(self.progress.step, self.config.train.eval_every):
                     self.evaluate()  # here, so that one that a stop cut off is made up for
@@ -199,6 +202,8 @@ class Trainer:
                     self.save()
             except LearnerLostError as error:
                 recover(error, self.run_dir, self._faults, partial(self.restore, new_learner=True), self._display.note)
+            except GraceOver:
+                self._display.note("the grace time is nearly over: what was learned so far is saved")
         if self._saved_step != self.progress.step:
             self.save()
 
@@ -220,7 +225,8 @@ class Trainer:
         config, version = self.config, self.progress.step
         watch = Stopwatch(self._note_stage)
         with watch("total"):
-            current = self._ahead.take()  # drawn, generated, scored and observed: now, or beside the last update
+            with self.stop.cut_off():
+                current = self._ahead.take()  # drawn, generated, scored and observed: now, or beside the last update
             groups = current.groups
             with watch("select"):
                 learned, kept = self._select(groups)
@@ -230,6 +236,7 @@ class Trainer:
                 bound = config.rollout.max_staleness + config.curriculum.leftover_age
                 staleness = staleness_metrics(learned, version, bound)
                 curriculum_metrics = {**self._curriculum.coverage.metrics(), **self._curriculum.metrics()}
+            self._boundary = self._parts()
             if self._may_look_ahead(current):
                 self._ahead.begin()
             with watch("learn"):
@@ -238,10 +245,7 @@ class Trainer:
                 learning = self._learner.update(
                     batch, group_sizes=sizes, rewards=rewards, rate_factor=self.progress.learning_rate_factor
                 )
-            with watch("wait"):
-                self._ahead.wait()  # engines get no weights in the middle of a request
-            with watch("sync"):
-                synced = self._sync.sync(version + 1)
+            synced = self._sync_weights(watch, version + 1)
             with watch("write"):
                 self._runlog.write_rollouts(version + 1, groups, kept)
         watch.add(current.seconds)
@@ -257,7 +261,7 @@ class Trainer:
             **curriculum_metrics,
             **learning,
             **lengths,
-            **synced.metrics(),
+            **synced,
             **{f"time/{stage}": seconds for stage, seconds in watch.seconds.items()},
             "progress/generated_tokens": float(self.progress.generated_tokens),
             "progress/seconds": self.progress.seconds,
@@ -270,6 +274,17 @@ class Trainer:
             self._furthest = self.progress.step
             self._faults.progress()
         return metrics
+
+    def _sync_weights(self, watch: Stopwatch, version: int) -> dict[str, float]:
+        """Put the new weights into the engines; not where the grace time ends before those are free."""
+        assert self._ahead is not None and self._sync is not None
+        try:
+            with watch("wait"), self.stop.cut_off():
+                self._ahead.wait()  # engines get no weights in the middle of a request
+        except GraceOver:
+            return {}
+        with watch("sync"):
+            return self._sync.sync(version).metrics()
 
     def _select(self, groups: list[Group]) -> tuple[list[Group], NDArray[np.int64]]:
         """The groups to learn from, leftovers and new ones, and the indices in `groups` of those that are new."""
@@ -295,7 +310,7 @@ class Trainer:
         tokens = self.progress.generated_tokens + current.generated_tokens
         return (
             self.config.rollout.max_staleness > 0
-            and not self._stop.requested
+            and not self.stop.requested
             and not _is_due(step, train.save_every)
             and not self._ends(step, tokens)
         )
@@ -304,35 +319,40 @@ class Trainer:
         """Evaluate the current policy on the held-out prompts; the rows are written to the run's folder.
 
         An empty list where there are no held-out prompts. Nothing is done where the folder has the rows already, as after
-        a stop behind an evaluation.
+        a stop behind an evaluation. Raises GraceOver where it is
+        cut off.
         """
         if not self.data.eval:
             return []
         assert self._rollouts is not None and self._scoring is not None and self._runlog is not None
         if recorded := self._runlog.evaluation(self.progress.step):
             return recorded
-        rows = evaluate(self.data.eval, self._rollouts, self._scoring, self.config.eval, self.progress.step)
+        with self.stop.cut_off():
+            rows = evaluate(self.data.eval, self._rollouts, self._scoring, self.config.eval, self.progress.step)
         self._runlog.write_evaluation(rows)
         return rows
 
     def save(self) -> Path:
-        """Write a checkpoint of the current state."""
+        """Write a checkpoint of the state after the last update."""
         assert self._learner is not None
+        begun = time.monotonic()
         folder = save_checkpoint(
             self.run_dir,
             self.progress,
-            self._parts(),
+            self._boundary or self._parts(),
             write_policy=self._learner.save_policy,
             write_learner=self._learner.save_state,
             keep_last=self.config.train.keep_last,
         )
         self._saved_step = self.progress.step
+        self.stop.reserve_s = 3.0 + 2 * (time.monotonic() - begun)
         return folder
 
     def _parts(self) -> dict[str, dict[str, Any]]:
-        """What a checkpoint holds besides learner and counters; see `_load`."""
+        """A copy of what a checkpoint holds besides learner and counters; see `_load`."""
         assert self._rollouts is not None
-        parts = {"curriculum": self._curriculum.state_dict(), "rollouts": self._rollouts.state_dict()}
+        drawn = {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in self._curriculum.state_dict().items()}
+        parts = {"curriculum": drawn, "rollouts": self._rollouts.state_dict()}
         return parts | ({"leftovers": self._leftovers.state_dict()} if len(self._leftovers) else {})
 
     def close(self) -> None:
@@ -391,42 +411,6 @@ def watch_fleets(
     )
     monitor.start()
     return monitor
-
-
-def rollout_metrics(groups: list[Group], learned: list[Group], seconds: float) -> dict[str, float]:
-    """Reward, useful groups, lengths and speed of an iteration's rollouts.
-
-    `rollout/useful` is the share of drawn groups that are not degenerate, `rollout/useful_learned` that of the groups
-    that were learned from. `kept/tier_T` is the share of the drawn groups of tier T that were kept.
-    """
-    lengths = np.asarray([len(r.token_ids) for group in groups for r in group.responses])
-    rewards = np.concatenate([group.rewards for group in groups])
-    tokens = float(sum(group.generated_tokens for group in groups))
-    metrics = {
-        "reward/mean": float(rewards.mean()),
-        "reward/std": float(rewards.std()),
-        "rollout/pass_rate": float(np.mean([group.pass_rate for group in groups])),
-        "rollout/useful": float(np.mean([not group.is_degenerate for group in groups])),
-        "rollout/useful_learned": float(np.mean([not group.is_degenerate for group in learned])),
-        "rollout/groups": float(len(groups)),
-        "rollout/responses": float(len(lengths)),
-        "rollout/largest_group": float(max(len(group.responses) for group in groups)),
-        "rollout/tokens": tokens,
-        "rollout/tokens_per_s": tokens / max(seconds, 1e-9),
-        "rollout/mean_length": float(lengths.mean()),
-        "rollout/forced": float(np.mean([r.is_forced for group in groups for r in group.responses])),
-        "rollout/truncated": float(np.mean([r.finish_reason == "length" for group in groups for r in group.responses])),
-    }
-    metrics |= episode_metrics(groups)
-    for domain in sorted({group.prompt.domain for group in groups}):
-        metrics[f"reward/{domain}"] = float(
-            np.mean(np.concatenate([group.rewards for group in groups if group.prompt.domain == domain]))
-        )
-    kept = {id(group) for group in learned}
-    for tier in sorted({group.prompt.tier for group in groups if group.prompt.tier is not None}):
-        members = [group for group in groups if group.prompt.tier == tier]
-        metrics[f"kept/tier_{tier}"] = float(np.mean([id(group) in kept for group in members]))
-    return metrics
 
 
 def _is_due(step: int, every: int) -> bool:

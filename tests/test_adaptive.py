@@ -20,8 +20,7 @@ from rlcs.curricula.loading import load_curriculum
 from rlcs.errors import ConfigError
 from rlcs.learner.advantages import group_relative
 from rlcs.learner.batching import make_batch
-from rlcs.rounds import observe
-from rlcs.trainer import rollout_metrics
+from rlcs.rounds import observe, rollout_metrics
 from rlcs.types import FinishReason, Group, Prompt, Response, Score
 
 

@@ -82,6 +82,7 @@ class EnginePool:
         self._faults = faults
         self._heartbeat_s = heartbeat_s
         self._queue = _new_queue()
+        self._is_closed = False
         self._members = [_Member(index, start(index, 0)) for index in range(size)]
 
     @property
@@ -185,7 +186,8 @@ class EnginePool:
             yield from self._collect(requests)
 
     def close(self) -> None:
-        """End the engines' processes."""
+        """End the engines' processes; nothing is replaced any more."""
+        self._is_closed = True
         for member in self._members:
             end_actor(member.actor, member.process)
         ray.kill(self._queue)
@@ -270,6 +272,8 @@ class EnginePool:
         self._replace(member, reason)
 
     def _replace(self, member: _Member, reason: str) -> None:
+        if self._is_closed:
+            raise EngineError("the engines are closed")
         end_actor(member.actor, member.process)
         member.process = member.stream = member.furnishing = None
         self._faults.restart("engine_restarts", member.name, f"failed: {reason}")
@@ -296,6 +300,8 @@ class EnginePool:
             return 0
 
     def _renew_queue(self, reason: str) -> None:
+        if self._is_closed:
+            raise EngineError("the engines are closed")
         ray.kill(self._queue)
         self._faults.restart("queue_restarts", "the request queue", reason)
         self._queue = _new_queue()

@@ -23,7 +23,7 @@ import pytest
 
 from rlcs.checkpoint import latest_checkpoint, load_arrays
 from rlcs.curricula.coverage import Coverage
-from rlcs.runlog import read_actors, read_faults, read_metrics, read_prompts
+from rlcs.runlog import read_actors, read_faults, read_metrics, read_prompts, step_files
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 POISON_TOKENS = 60
@@ -44,7 +44,7 @@ def odd(completions, **columns):
 
 # Python runs this as it starts, in every worker: an engine that takes a long prompt ends like one that crashed.
 POISONED = f"""
-import importlib.abc, importlib.util, os, sys
+import importlib.abc, importlib.util, os, sys, time
 
 class Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
@@ -58,6 +58,8 @@ class Finder(importlib.abc.MetaPathFinder):
             generate = module.Engine.generate
             def poisoned(self, prompts, counts, settings, take, *rest, **named):
                 def taking(most):
+                    while os.path.exists(os.environ["RLCS_TEST_SLOW"]):
+                        time.sleep(0.1)
                     taken = take(most)
                     if any(len(prompts[index]) > {POISON_TOKENS} for index in taken):
                         os.kill(os.getpid(), 9)
@@ -101,6 +103,8 @@ class Injector:
                     break
 
     def _inject(self, kind: str, rng: random.Random) -> bool:
+        if kind == "kill head":
+            return self._kill_head()
         action, what = kind.split()
         role = {"engine": "rollouts", "worker": "scoring"}.get(what, what)
         snapshot = read_actors(self.run)
@@ -133,6 +137,20 @@ class Injector:
                 break
         return True
 
+    def _kill_head(self) -> bool:
+        """The process that keeps the books of the run's own Ray cluster."""
+        snapshot = read_actors(self.run)
+        if snapshot is None or not (self.run / "metrics.jsonl").exists():
+            return False
+        pid = next(actor.pid for actor in snapshot.actors if actor.pid is not None)
+        driver = psutil.Process(pid).parents()[1]  # the actor's raylet, and who started that
+        for child in driver.children(recursive=True):
+            if child.name().startswith("gcs_server"):
+                child.kill()
+                self.done.append(Injected("kill head", "the head"))
+                return True
+        return False
+
 
 @dataclass
 class Outcome:
@@ -145,26 +163,21 @@ class Outcome:
     orphans: list[str]
     shared_memory: list[str]
     seconds: float
+    seconds_to_end: float | None = None
+    """From a SIGTERM."""
 
     def report(self) -> dict[str, Any]:
         """Figures for docs/reliability.md."""
-        times: dict[str, list[float]] = {}
-        for each in self.injected:
-            times.setdefault(each.kind, []).append(each.recovery_s if each.recovery_s is not None else float("nan"))
-        faults = Counter(fault["kind"] for fault in read_faults(self.run))
-        last = read_metrics(self.run)[-1]
-        return {
-            "seconds": round(self.seconds),
-            "iterations": last["step"],
-            "injected": {
-                kind: {"times": len(t), "recovery_s": [round(x, 1) for x in np.nanpercentile(t, [50, 100])]}
-                for kind, t in times.items()
-                if not np.isnan(t).all() or True
-            },
-            "noted": dict(faults),
-            "scoring": {k: sum(line.get(k, 0.0) for line in read_metrics(self.run)) for k in
-                        ("scoring/retries", "scoring/crashes", "scoring/timeouts")},
-        }  # fmt: skip
+        metrics, by_kind = read_metrics(self.run), Counter(each.kind for each in self.injected)
+        events = ("scoring/retries", "scoring/crashes", "scoring/timeouts")
+        report: dict[str, Any] = {"seconds": round(self.seconds), "iterations": metrics[-1]["step"]}
+        for kind, count in sorted(by_kind.items()):
+            seconds = [e.recovery_s for e in self.injected if e.kind == kind and e.recovery_s is not None]
+            report[kind] = {"injected": count, "recovered": len(seconds)}
+            if seconds:
+                report[kind] |= {"median_s": round(float(np.median(seconds)), 1), "max_s": round(max(seconds), 1)}
+        report |= {name: sum(line.get(name, 0.0) for line in metrics) for name in events}
+        return report | dict(Counter(fault["kind"] for fault in read_faults(self.run)))
 
 
 RunWithFaults = Callable[..., Outcome]
@@ -172,11 +185,11 @@ RunWithFaults = Callable[..., Outcome]
 
 @pytest.fixture
 def run_with_faults(tmp_path: Path, tiny_policy: Path) -> RunWithFaults:
-    """Train the tiny policy for `steps` iterations while `faults` are injected."""
+    """Train the tiny policy while `faults` are injected; for `steps` iterations, or until the last fault is over."""
 
     def run(
         *settings: str,
-        steps: int,
+        steps: int = 1_000_000,
         faults: list[str],
         seed: int = 0,
         poison: int = 0,
@@ -184,6 +197,7 @@ def run_with_faults(tmp_path: Path, tiny_policy: Path) -> RunWithFaults:
         hangs: float = 0.0,
         timeout_s: float = 250,
         pause_s: tuple[float, float] = (0.2, 2.0),
+        terminate_after: int | None = None,
     ) -> Outcome:
         (tmp_path / "odd.py").write_text(REWARD.format(raises=raises, hangs=hangs))
         rows = [{"prompt": f"{i} + 1 = ?", "answer": str(i + 1), "domain": "ab"[i % 2]} for i in range(60)]
@@ -202,8 +216,13 @@ def run_with_faults(tmp_path: Path, tiny_policy: Path) -> RunWithFaults:
                 "name=run",
             ),
             *("model.init=null", f"model.path={tiny_policy}", "sft.enabled=false", "data.env=null", "data.tasks=[]"),
-            *(f"data.train={tmp_path / 'train.jsonl'}", f"reward.functions=[{tmp_path / 'odd.py'}:odd]"),
-            *("reward.timeout_s=2", "rollout.max_prompt_length=150", "rollout.max_completion_length=24"),
+            *(f"data.train={tmp_path / 'train.jsonl'}", f"reward.functions=[{tmp_path / 'odd.py'}:odd,math]"),
+            *(
+                "reward.weights=[1,0.1]",
+                "reward.timeout_s=1",
+                "rollout.max_prompt_length=150",
+                "rollout.max_completion_length=24",
+            ),
             *("rollout.num_engines=2", "rollout.num_generations=4", "rollout.heartbeat_s=5", "curriculum.kind=uniform"),
             *("train.batch_size=8", f"train.steps={steps}", "train.save_every=2", "cluster.max_restarts=10"),
             *("cluster.num_cpus=8", "logging.monitor_every_s=0.2", "learner.timeout_s=15", *settings),
@@ -213,7 +232,7 @@ def run_with_faults(tmp_path: Path, tiny_policy: Path) -> RunWithFaults:
         process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": path, "RLCS_TEST_SLOW": str(tmp_path / "slow")},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -222,10 +241,25 @@ def run_with_faults(tmp_path: Path, tiny_policy: Path) -> RunWithFaults:
         thread = threading.Thread(target=injector, daemon=True)
         thread.start()
         family: dict[int, psutil.Process] = {}
+        terminated = None
         try:
             while process.poll() is None:
                 for child in psutil.Process(process.pid).children(recursive=True):
                     family.setdefault(child.pid, child)
+                if terminate_after is not None:
+                    metrics = tmp_path / "run" / "metrics.jsonl"
+                    if (
+                        terminated is None
+                        and metrics.exists()
+                        and len(read_metrics(tmp_path / "run")) >= terminate_after
+                    ):
+                        (tmp_path / "slow").touch()  # from now on generation takes for ever
+                        time.sleep(1)
+                        process.send_signal(signal.SIGTERM)
+                        terminated = time.monotonic()
+                elif not thread.is_alive() and steps == 1_000_000:
+                    process.send_signal(signal.SIGINT)
+                    steps = 0
                 assert time.monotonic() - begun < timeout_s, (log.seek(0), log.read())[1][-3000:]
                 time.sleep(0.25)
         finally:
@@ -245,6 +279,7 @@ def run_with_faults(tmp_path: Path, tiny_policy: Path) -> RunWithFaults:
             [" ".join(orphan.cmdline())[:100] for orphan in orphans],
             sorted(shared_memory() - before - mapped()),
             seconds,
+            None if terminated is None else begun + seconds - terminated,
         )
 
     return run
@@ -273,20 +308,21 @@ def assert_nothing_is_lost() -> Callable[..., None]:
     return check
 
 
-def check(outcome: Outcome, *, steps: int, batch: int = 8, size: int = 4, staleness: int = 0) -> None:
-    """The run finished, no sample is missing or there twice, no update was made twice, nothing is left behind."""
+def check(outcome: Outcome, *, batch: int = 8, size: int = 4, staleness: int = 0) -> None:
+    """The run ended well, no sample is missing or there twice, no update was made twice, nothing is left behind."""
     run = outcome.run
     assert outcome.code == 0, outcome.output[-3000:]
     metrics = read_metrics(run)
+    steps = len(metrics)
     assert [line["step"] for line in metrics] == list(range(1, steps + 1))
-    prompts = read_prompts(run)
-    row_of = {prompt: row for row, prompt in enumerate(prompts["prompt_id"].to_pylist())}
+    row_of = {prompt: row for row, prompt in enumerate(read_prompts(run)["prompt_id"].to_pylist())}
     coverage = Coverage(len(row_of))
-    responses = tokens = 0
+    tokens = 0
+    rollouts_of, drawn_of = (by_step(run / folder) for folder in ("rollouts", "curriculum"))
+    assert set(rollouts_of) == set(drawn_of) == set(range(1, steps + 1))
     for line in metrics:
         step = int(line["step"])
-        rollouts = pq.read_table(run / "rollouts" / f"step-{step:06d}.parquet").to_pylist()
-        drawn = pq.read_table(run / "curriculum" / f"step-{step:06d}.parquet").to_pylist()
+        rollouts, drawn = rollouts_of[step], drawn_of[step]
         assert {row["policy_version"] for row in rollouts} <= set(range(max(0, step - 1 - staleness), step))
         groups = Counter(row["prompt_id"] for row in rollouts)
         assert groups == {row["prompt_id"]: size for row in drawn}
@@ -296,13 +332,20 @@ def check(outcome: Outcome, *, steps: int, batch: int = 8, size: int = 4, stalen
         coverage.observe(
             np.asarray([row_of[row["prompt_id"]] for row in drawn]), np.asarray([row["pass_rate"] for row in drawn])
         )
-        responses += len(rollouts)
         tokens += sum(row["num_tokens"] for row in rollouts)
     assert metrics[-1]["progress/generated_tokens"] == tokens
     last = latest_checkpoint(run)
     assert last.name == f"step-{steps:06d}"
     assert json.loads((last / "learner" / "learner.json").read_text())["counters"]["updates"] == steps
-    saved = load_arrays(last / "curriculum")["coverage"]
-    np.testing.assert_array_equal(saved, coverage.state_dict()["coverage"])
+    np.testing.assert_array_equal(load_arrays(last / "curriculum")["coverage"], coverage.state_dict()["coverage"])
     assert outcome.orphans == []
     assert outcome.shared_memory == []
+
+
+def by_step(folder: Path) -> dict[int, list[dict[str, Any]]]:
+    """The rows of the run's tables by iteration."""
+    rows: dict[int, list[dict[str, Any]]] = {}
+    for file in step_files(folder):
+        for row in pq.read_table(file.path).to_pylist():
+            rows.setdefault(row["step"], []).append(row)
+    return rows

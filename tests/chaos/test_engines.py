@@ -26,27 +26,35 @@ G = 4
 VERSION = 3
 
 
+CONFIG = RolloutConfig(
+    num_engines=2,
+    num_generations=G,
+    max_prompt_length=50,
+    max_completion_length=200,
+    max_num_seqs=16,
+    heartbeat_s=6,
+    timeout_s=100,
+)
+
+
 @pytest.fixture(scope="module")
 def policy(tiny_policy: Path) -> Path:
     return tiny_policy
 
 
-@pytest.fixture(scope="module")
-def fleet(policy: Path) -> Iterator[RolloutFleet]:
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
-    config = RolloutConfig(
-        num_engines=2,
-        num_generations=G,
-        max_prompt_length=50,
-        max_completion_length=200,
-        max_num_seqs=16,
-        heartbeat_s=6,
-        timeout_s=100,
-    )
+def start(policy: Path, **options: Any) -> RolloutFleet:
+    tokenizer = load_tokenizer(str(policy))
     fleet = RolloutFleet(
-        str(policy), ModelConfig(path=str(policy)), config, load_tokenizer(str(policy)), seed=0, faults=Faults(5)
+        str(policy), ModelConfig(path=str(policy)), CONFIG, tokenizer, seed=0, faults=Faults(5), **options
     )
     fleet.start()
+    return fleet
+
+
+@pytest.fixture
+def fleet(policy: Path) -> Iterator[RolloutFleet]:
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    fleet = start(policy)
     yield fleet
     fleet.close()
     ray.shutdown()
@@ -110,3 +118,30 @@ def test_an_engine_that_dies_between_requests_is_replaced_at_the_next_sync(fleet
     assert len(groups) == PROMPTS
     assert {response.policy_version for group in groups for response in group.responses} == {VERSION + 1}
     assert fleet.restarts == before + 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_node_that_leaves_costs_no_answer_and_is_used_again_when_it_comes_back(policy: Path) -> None:
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    away = {"num_cpus": 2, "resources": {"away": 1}}
+    node = cluster.add_node(**away)
+    ray.init(address=cluster.address, log_to_driver=False, configure_logging=False)
+    fleet = start(policy, options=[{"num_cpus": 1}, {"num_cpus": 1, "resources": {"away": 0.5}}])
+    try:
+        fleet.sync(ray.put(weights(policy)), VERSION)
+        threading.Timer(0.3, cluster.remove_node, (node,)).start()
+        assert len(fleet.generate(prompts())) == PROMPTS
+        time.sleep(1)
+        fleet.sync(ray.put(weights(policy)), VERSION + 1)
+        assert len(fleet.generate(prompts())) == PROMPTS
+        assert fleet.restarts == 1
+        cluster.add_node(**away)
+        fleet.settle()
+        assert [ray.get(engine.vitals.remote()).version for engine in fleet.engines] == [VERSION + 1] * 2
+    finally:
+        fleet.close()
+        ray.shutdown()
+        cluster.shutdown()

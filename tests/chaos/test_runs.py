@@ -3,19 +3,60 @@
 from __future__ import annotations
 
 import json
+import random
+from collections import Counter
 from typing import Any
 
-from rlcs.runlog import read_faults, read_metrics
+import pytest
+
+from rlcs.runlog import read_actors, read_faults, read_metrics
 
 
-def test_a_run_survives_an_engine_a_learner_a_scorer_and_a_poison_prompt(
+def test_a_run_survives_the_loss_of_an_engine_the_learner_and_a_scorer(
     run_with_faults: Any, assert_nothing_is_lost: Any
 ) -> None:
-    steps = 14
-    outcome = run_with_faults(steps=steps, faults=["kill engine", "kill learner", "kill scoring"], poison=1)
+    outcome = run_with_faults(faults=["kill engine", "kill learner", "kill scoring"])
     print(json.dumps(outcome.report(), indent=1))
-    assert_nothing_is_lost(outcome, steps=steps)
+    assert_nothing_is_lost(outcome)
     assert len(outcome.injected) == 3
-    noted = [fault["kind"] for fault in read_faults(outcome.run)]
-    assert noted.count("learner_restarts") >= 1
-    assert read_metrics(outcome.run)[-1]["faults/engine_restarts"] >= 1
+    metrics = read_metrics(outcome.run)[-1]
+    assert metrics["faults/engine_restarts"] == metrics["faults/learner_restarts"] == 1
+    assert metrics["faults/poison_prompts"] == 0
+    # What the dashboard's System page reads.
+    snapshot = read_actors(outcome.run)
+    assert snapshot is not None
+    restarts: Counter[str] = Counter()
+    for actor in snapshot.actors:
+        restarts[actor.role] += actor.restarts
+    assert restarts == {"rollouts": 1, "learner": 1, "scoring": 1}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_poison_prompt_is_set_aside_and_the_run_goes_on(run_with_faults: Any, assert_nothing_is_lost: Any) -> None:
+    outcome = run_with_faults(steps=20, faults=[], poison=1, timeout_s=380)
+    print(json.dumps(outcome.report(), indent=1))
+    assert_nothing_is_lost(outcome)
+    (aside,) = [fault for fault in read_faults(outcome.run) if fault["kind"] == "poison_prompts"]
+    assert read_metrics(outcome.run)[-1]["faults/engine_restarts"] == 2
+    assert aside["who"].removeprefix("prompt ") not in (outcome.run / "metrics.jsonl").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_run_survives_a_hundred_faults(run_with_faults: Any, assert_nothing_is_lost: Any) -> None:
+    kinds = {
+        "kill engine": 20,
+        "stop engine": 5,
+        "kill scoring": 25,
+        "stop scoring": 3,
+        "kill learner": 20,
+        "stop learner": 3,
+        "kill worker": 24,
+    }
+    faults = [kind for kind, times in kinds.items() for _ in range(times)]
+    random.Random(0).shuffle(faults)
+    outcome = run_with_faults(faults=faults, poison=1, raises=0.002, hangs=0.0005, timeout_s=3500, pause_s=(0.1, 1.0))
+    print(json.dumps(outcome.report(), indent=1))
+    assert_nothing_is_lost(outcome)
+    assert len(outcome.injected) == 100
