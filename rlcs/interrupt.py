@@ -15,8 +15,11 @@ from types import FrameType, TracebackType
 from typing import Any
 
 
-class GraceOver(BaseException):
-    """Raised in `StopRequest.cut_off` when only the time to save is left; no error, so that nothing takes it for one."""
+class GraceOver(KeyboardInterrupt):
+    """Raised in `StopRequest.cut_off` when only the time to save is left.
+
+    Of the kind of Ctrl-C, since Ray's calls can be left by that alone.
+    """
 
 
 class StopRequest:
@@ -34,7 +37,7 @@ class StopRequest:
         """What saving takes, of the grace time."""
         self._on_request = on_request
         self._grace_s = grace_s
-        self._may_cut = False
+        self._may_cut = self._interrupted = False
         self._term_at: float | None = None
         self._before: dict[signal.Signals, Any] = {}
 
@@ -60,11 +63,16 @@ class StopRequest:
             if self.is_over:
                 raise GraceOver
             yield
+        except KeyboardInterrupt as error:
+            if self.is_over and not self._interrupted:  # Ray raises a plain one in its place
+                raise GraceOver from error
+            raise
         finally:
             self._may_cut = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT:
+            self._interrupted = True
             raise KeyboardInterrupt
         if number == signal.SIGTERM and self._term_at is None and self._grace_s is not None:
             self._term_at = time.monotonic()

@@ -195,7 +195,7 @@ def run_with_faults(tmp_path: Path, tiny_policy: Path) -> RunWithFaults:
         poison: int = 0,
         raises: float = 0.0,
         hangs: float = 0.0,
-        timeout_s: float = 250,
+        timeout_s: float = float(os.environ.get("RLCS_CHAOS_TIMEOUT_S", "280")),
         pause_s: tuple[float, float] = (0.2, 2.0),
         terminate_after: int | None = None,
     ) -> Outcome:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from rlcs.checkpoint import find_damage, latest_checkpoint
 from rlcs.runlog import read_actors, read_faults, read_metrics
 
 
@@ -40,6 +41,27 @@ def test_a_poison_prompt_is_set_aside_and_the_run_goes_on(run_with_faults: Any, 
     (aside,) = [fault for fault in read_faults(outcome.run) if fault["kind"] == "poison_prompts"]
     assert read_metrics(outcome.run)[-1]["faults/engine_restarts"] == 2
     assert aside["who"].removeprefix("prompt ") not in (outcome.run / "metrics.jsonl").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_run_survives_the_loss_of_one_rank_of_two(run_with_faults: Any, assert_nothing_is_lost: Any) -> None:
+    outcome = run_with_faults("learner.num_ranks=2", faults=["kill learner", "stop learner"])
+    print(json.dumps(outcome.report(), indent=1))
+    assert_nothing_is_lost(outcome)
+    assert read_metrics(outcome.run)[-1]["faults/learner_restarts"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_too_many_restarts_end_a_run_with_one_line_and_leave_its_checkpoint(run_with_faults: Any) -> None:
+    outcome = run_with_faults("cluster.max_restarts=0", steps=100_000, faults=["kill engine"])
+    assert outcome.code == 1
+    (line,) = [line for line in outcome.output.splitlines() if line.startswith("rlcs: error:")]
+    assert "engine-" in line and "failed" in line
+    assert f"rlcs train --resume {outcome.run}" in outcome.output
+    assert find_damage(latest_checkpoint(outcome.run)) is None
+    assert outcome.orphans == [] and outcome.shared_memory == []
 
 
 @pytest.mark.slow

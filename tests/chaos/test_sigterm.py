@@ -14,7 +14,7 @@ from rlcs.checkpoint import find_damage, latest_checkpoint, load_progress
 def test_a_run_that_is_terminated_while_it_generates_saves_within_its_grace_time(
     run_with_faults: Any, assert_nothing_is_lost: Any, staleness: int
 ) -> None:
-    settings = ["train.grace_s=12", "train.save_every=0", "rollout.heartbeat_s=300"]
+    settings = ["train.grace_s=12", "train.save_every=0", "rollout.heartbeat_s=300", "rollout.num_engines=1"]
     if staleness:
         settings += ["rollout.max_staleness=1", "learner.importance_sampling_correction=true"]
     outcome = run_with_faults(*settings, faults=[], terminate_after=3)
