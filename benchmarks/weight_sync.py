@@ -72,9 +72,9 @@ def main() -> None:
 
     from rlcs.actors import start_ray, stop_ray
     from rlcs.config import Config
+    from rlcs.fleets import start_learner
     from rlcs.models import load_tokenizer
     from rlcs.rollout.fleet import RolloutFleet
-    from rlcs.trainer import start_learner
     from rlcs.weight_sync import open_weight_sync
 
     with tempfile.TemporaryDirectory() as folder:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from rlcs.data import DataSplits
 from rlcs.errors import LearnerLostError
 from rlcs.evaluation import evaluate
 from rlcs.faults import Fault, Faults
+from rlcs.fleets import start_learner, watch_fleets
 from rlcs.health import Finding, HealthWatch
 from rlcs.interrupt import GraceOver, StopRequest
 from rlcs.learner.advantages import learning_batch
@@ -379,38 +379,6 @@ class Trainer:
         """Write down what the run does now; not what it does beside that."""
         if self._runlog is not None and stage != "total" and threading.get_ident() == self._thread:
             self._runlog.note_stage(stage, self.progress.step + 1)
-
-
-def start_learner(policy: str, config: Config, options: Sequence[dict[str, Any]] | None = None) -> LearnerGroup:
-    """The ranks of a new learner; `LearnerGroup.start` waits for them."""
-    return LearnerGroup(
-        policy,
-        config.learner,
-        options=options,
-        dtype=config.model.dtype,
-        seed=config.seed,
-        max_completion_length=config.rollout.max_completion_length,
-        temperature=config.rollout.temperature,
-        total_steps=config.train.steps,
-        trust_remote_code=config.model.trust_remote_code,
-        freeze=config.model.freeze,
-        model=config.model,
-        deterministic=config.train.deterministic,
-    )
-
-
-def watch_fleets(
-    rollouts: RolloutFleet, scoring: ScoringFleet, learner: LearnerGroup, runlog: RunLog, every_s: float
-) -> Monitor:
-    """Begin to look at all actors and queues, and to write down how they are."""
-    monitor = Monitor(
-        lambda: [*rollouts.watched(), *scoring.watched(), *learner.watched()],
-        lambda: {"rollouts": rollouts.waiting(), "scoring": scoring.waiting()},
-        runlog.note_actors,
-        every_s,
-    )
-    monitor.start()
-    return monitor
 
 
 def _is_due(step: int, every: int) -> bool:

@@ -44,10 +44,10 @@ def test_a_source_can_be_read_again() -> None:
 def test_an_engine_samples_from_the_learners_weights(backend: str, tmp_path: Path) -> None:
     from rlcs.actors import start_ray, stop_ray
     from rlcs.config import ClusterConfig, Config, TinyConfig
+    from rlcs.fleets import start_learner
     from rlcs.learner.batching import make_batch
     from rlcs.models import build_tiny_policy, load_tokenizer
     from rlcs.rollout.fleet import RolloutFleet
-    from rlcs.trainer import start_learner
     from rlcs.types import Prompt
     from rlcs.weight_sync import choose_backend, open_weight_sync, vllm_backend
 
