@@ -84,14 +84,18 @@ class Injected:
 
 @dataclass
 class Injector:
-    """Kills and stops actors of a run at random moments, one after the other, from a thread."""
+    """Kills and stops actors of a run at random moments from a thread; it waits for each to be back, but not for ever."""
 
     run: Path
     kinds: list[str]
     """`kill engine`, `stop engine`, `kill scoring`, `stop scoring`, `kill learner`, `stop learner`, `kill worker`."""
     seed: int
     pause_s: tuple[float, float] = (0.2, 2.0)
-    patience_s: float = 90.0
+    wait_s: float = 120.0
+    """How long the next fault waits for the last one's end."""
+    patience_s: float = 600.0
+    watchers: list[threading.Thread] = field(default_factory=list)
+    hit: set[int] = field(default_factory=set)
     done: list[Injected] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -101,6 +105,8 @@ class Injector:
             while not self.stop.wait(rng.uniform(*self.pause_s)):
                 if self._inject(kind, rng):
                     break
+        for watcher in self.watchers:
+            watcher.join(self.patience_s)
 
     def _inject(self, kind: str, rng: random.Random) -> bool:
         if kind == "kill head":
@@ -111,31 +117,43 @@ class Injector:
         if snapshot is None or not (self.run / "metrics.jsonl").exists():
             return False
         actors = [actor for actor in snapshot.actors if actor.role == role and actor.pid is not None]
-        actors = [actor for actor in actors if actor.state != "dead" and psutil.pid_exists(actor.pid)]
+        actors = [actor for actor in actors if actor.state != "dead" and actor.pid not in self.hit]
         if not actors:
             return False
         actor = rng.choice(actors)
         pid = actor.pid
         if what == "worker":
-            workers = psutil.Process(pid).children(recursive=True)
+            try:
+                workers = [child.pid for child in psutil.Process(pid).children(recursive=True)]
+            except psutil.NoSuchProcess:
+                return False
             if not workers:
                 return False
-            pid = rng.choice(workers).pid
+            pid = rng.choice(workers)
         begun = time.monotonic()
         try:
             os.kill(pid, signal.SIGSTOP if action == "stop" else signal.SIGKILL)
         except ProcessLookupError:
             return False
+        self.hit.add(pid)
         injected = Injected(kind, actor.name)
         self.done.append(injected)
         if what == "worker":
             return True
-        while time.monotonic() - begun < self.patience_s and not self.stop.wait(0.1):
-            now = {each.name: each for each in (read_actors(self.run) or snapshot).actors}
-            if actor.name in now and now[actor.name].pid not in (None, pid) and now[actor.name].state != "dead":
-                injected.recovery_s = time.monotonic() - begun
-                break
+        watcher = threading.Thread(target=self._watch, args=(injected, pid, begun), daemon=True)
+        watcher.start()
+        self.watchers.append(watcher)
+        watcher.join(self.wait_s)
         return True
+
+    def _watch(self, injected: Injected, pid: int, begun: float) -> None:
+        """Wait until another process stands in for the one that failed."""
+        while time.monotonic() - begun < self.patience_s and not self.stop.wait(0.1):
+            snapshot = read_actors(self.run)
+            for actor in snapshot.actors if snapshot is not None else ():
+                if actor.name == injected.who and actor.pid not in (None, pid) and actor.state != "dead":
+                    injected.recovery_s = time.monotonic() - begun
+                    return
 
     def _kill_head(self) -> bool:
         """The process that keeps the books of the run's own Ray cluster."""
@@ -163,8 +181,8 @@ class Outcome:
     orphans: list[str]
     shared_memory: list[str]
     seconds: float
-    seconds_to_end: float | None = None
-    """From a SIGTERM."""
+    terminated: float | None = None
+    """When it got a SIGTERM, in seconds since 1970."""
 
     def report(self) -> dict[str, Any]:
         """Figures for docs/reliability.md."""
@@ -198,6 +216,7 @@ def run_with_faults(tmp_path: Path, tiny_policy: Path) -> RunWithFaults:
         timeout_s: float = float(os.environ.get("RLCS_CHAOS_TIMEOUT_S", "280")),
         pause_s: tuple[float, float] = (0.2, 2.0),
         terminate_after: int | None = None,
+        wait_s: float = 120.0,
     ) -> Outcome:
         (tmp_path / "odd.py").write_text(REWARD.format(raises=raises, hangs=hangs))
         rows = [{"prompt": f"{i} + 1 = ?", "answer": str(i + 1), "domain": "ab"[i % 2]} for i in range(60)]
@@ -237,7 +256,7 @@ def run_with_faults(tmp_path: Path, tiny_policy: Path) -> RunWithFaults:
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-        injector = Injector(tmp_path / "run", faults, seed, pause_s)
+        injector = Injector(tmp_path / "run", faults, seed, pause_s, wait_s)
         thread = threading.Thread(target=injector, daemon=True)
         thread.start()
         family: dict[int, psutil.Process] = {}
@@ -256,7 +275,7 @@ def run_with_faults(tmp_path: Path, tiny_policy: Path) -> RunWithFaults:
                         (tmp_path / "slow").touch()  # from now on generation takes for ever
                         time.sleep(1)
                         process.send_signal(signal.SIGTERM)
-                        terminated = time.monotonic()
+                        terminated = time.time()
                 elif not thread.is_alive() and steps == 1_000_000:
                     process.send_signal(signal.SIGINT)
                     steps = 0
@@ -279,7 +298,7 @@ def run_with_faults(tmp_path: Path, tiny_policy: Path) -> RunWithFaults:
             [" ".join(orphan.cmdline())[:100] for orphan in orphans],
             sorted(shared_memory() - before - mapped()),
             seconds,
-            None if terminated is None else begun + seconds - terminated,
+            terminated,
         )
 
     return run

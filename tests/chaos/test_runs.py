@@ -78,7 +78,11 @@ def test_a_run_survives_a_hundred_faults(run_with_faults: Any, assert_nothing_is
     }
     faults = [kind for kind, times in kinds.items() for _ in range(times)]
     random.Random(0).shuffle(faults)
-    outcome = run_with_faults(faults=faults, poison=1, raises=0.002, hangs=0.0005, timeout_s=3500, pause_s=(0.1, 1.0))
+    # Patience for a busy machine: a fault may come before the last one's actor is back.
+    settings = ["cluster.max_restarts=60", "rollout.heartbeat_s=20", "learner.timeout_s=60"]
+    outcome = run_with_faults(
+        *settings, faults=faults, poison=1, raises=0.002, hangs=0.0005, timeout_s=3500, pause_s=(0.1, 1.0), wait_s=8
+    )
     print(json.dumps(outcome.report(), indent=1))
     assert_nothing_is_lost(outcome)
     assert len(outcome.injected) == 100

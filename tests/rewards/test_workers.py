@@ -24,6 +24,11 @@ def work(request):
             pass
     if request == "die":
         os._exit(1)
+    if request == "die once":
+        mark = os.path.join(os.path.dirname(__file__), "died")
+        if not os.path.exists(mark):
+            open(mark, "w").close()
+            os.kill(os.getpid(), 9)
     if request == "grow":
         return len(bytearray(4 << 30))
     if request == "raise":
@@ -41,6 +46,11 @@ def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KillablePo
     pool = KillablePool("worker_target_for_test:work", timeout_s=0.3, memory_mb=512)
     yield pool
     pool.close()
+
+
+def test_a_worker_that_was_killed_costs_its_request_nothing(pool: KillablePool) -> None:
+    (result,) = pool.run(["die once"])
+    assert result.outcome is WorkerOutcome.OK and result.value == "die once"
 
 
 def test_requests_come_back_in_order(pool: KillablePool) -> None:

@@ -37,6 +37,16 @@ def fragile(prompts, completions, **columns):
     if "raise" in texts:
         raise ValueError("bad text")
     return [1.0] * len(texts)
+
+def unlucky(prompts, completions, **columns):
+    for fault in ("raise", "die"):
+        marks = os.path.dirname(__file__)
+        if any(fault in c[0]["content"] for c in completions) and not os.path.exists(os.path.join(marks, fault)):
+            open(os.path.join(marks, fault), "w").close()
+            if fault == "die":
+                os.kill(os.getpid(), 9)
+            raise ValueError("a fault that passes")
+    return [1.0] * len(completions)
 """
 
 
@@ -99,6 +109,17 @@ def test_a_prompt_to_which_no_reward_applies_scores_zero_and_is_counted(rewards:
     fleet.close()
     assert metrics["scoring/not_applicable"] == 2
     assert groups[0].rewards.tolist() == [0.0, 0.0]
+
+
+def test_faults_that_pass_cost_no_sample_its_score(rewards: Path) -> None:
+    fleet = ScoringFleet(RewardConfig(functions=[f"{rewards}:unlucky"]), "math")
+    groups = [group("1", ["a", "raise"]), group("2", ["die"])]
+    metrics = fleet.score(groups)
+    restarts = [watched.restarts for watched in fleet.watched()]
+    fleet.close()
+    assert [scored.rewards.tolist() for scored in groups] == [[1.0, 1.0], [1.0]]
+    assert metrics["scoring/retries"] == 1 and metrics["scoring/crashes"] == 0
+    assert restarts == [1]
 
 
 def test_a_sample_that_hangs_or_kills_costs_only_itself(rewards: Path) -> None:
