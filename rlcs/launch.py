@@ -31,6 +31,7 @@ from rlcs.head_watch import HeadWatch, end_process
 from rlcs.interrupt import GraceOver, StopRequest, uninterrupted
 from rlcs.models import context_length, load_tokenizer
 from rlcs.preflight import available_cpus, available_gpus, check_before_start, check_prompt_lengths, find_too_long
+from rlcs.preflight_episodes import check_episodes
 from rlcs.preflight_rewards import check_rewards
 from rlcs.progress import Display
 from rlcs.rollout.episodes import EpisodeSettings
@@ -267,8 +268,10 @@ def _recorded_before(run_dir: Path) -> list[EvaluationRow]:
 def _check_lengths(config: Config, policy: str, data: DataSplits) -> None:
     """Refuse prompts that are too long for the policy; of a dataset whose bad rows are skipped, take them out of `data`."""
     trust = config.model.trust_remote_code
+    tokenizer = load_tokenizer(policy, trust_remote_code=trust)
+    check_episodes(config, data, tokenizer)
     limits: dict[str, Any] = {
-        "tokenizer": load_tokenizer(policy, trust_remote_code=trust),
+        "tokenizer": tokenizer,
         "max_prompt_length": config.rollout.max_prompt_length,
         "context_length": context_length(policy, trust_remote_code=trust),
         "max_completion_length": config.rollout.max_completion_length,

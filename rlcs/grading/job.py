@@ -102,6 +102,7 @@ def _grade_model(
     stop: StopRequest,
 ) -> None:
     from rlcs.models import load_tokenizer
+    from rlcs.rollout.episodes import EpisodeSettings
     from rlcs.rollout.fleet import RolloutFleet
 
     model, config = plan.models[index], plan.config
@@ -111,7 +112,8 @@ def _grade_model(
     before = [record.pass_rate for record in journal.records if record.model == index]
     done, total_rate = len(before), sum(before)
     # What was answered already must not repeat its random numbers.
-    rollouts = RolloutFleet(model.path, model, config.rollout, tokenizer, seed=config.seed + done)
+    seed, episodes = config.seed + done, EpisodeSettings.of(config)
+    rollouts = RolloutFleet(model.path, model, config.rollout, tokenizer, seed=seed, episodes=episodes)
     try:
         rollouts.start()
         for start in range(0, len(prompts), plan.chunk):
