@@ -12,12 +12,14 @@ checkpoints/step-000025/
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
 import os
+import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,10 @@ from rlcs.errors import CheckpointError
 logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
-_MANIFEST = "manifest.json"
+MANIFEST = "manifest.json"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SPARE_BYTES = 16 * 2**20
+"""Left free for what else a run writes."""
 
 
 @dataclass(slots=True)
@@ -60,32 +65,111 @@ def save_checkpoint(
     `parts`: states of arrays and JSON values by the name of their files, `curriculum` among them. `write_policy` and
     `write_learner` fill a folder that does not exist yet.
     """
+    staged = stage_checkpoint(run_dir, progress.step)
+    write_policy(staged / "policy")
+    write_learner(staged / "learner")
+    target = complete_checkpoint(staged, progress, parts)
+    remove_checkpoints(list_checkpoints(run_dir)[:-keep_last])
+    return target
+
+
+def checkpoint_name(step: int) -> str:
+    """The name of the checkpoint of an iteration; names are in the order of iterations."""
+    return f"step-{step:06d}"
+
+
+def stage_checkpoint(run_dir: Path, step: int) -> Path:
+    """An empty folder to write a checkpoint to; what a crash left of others is removed."""
     folder = run_dir / "checkpoints"
-    target = folder / f"step-{progress.step:06d}"
-    beside = folder / f".writing-{target.name}"
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    write_policy(beside / "policy")
-    write_learner(beside / "learner")
+    for left in folder.glob(".*-step-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    staged = folder / f".writing-{checkpoint_name(step)}"
+    staged.mkdir(parents=True)
+    return staged
+
+
+def complete_checkpoint(staged: Path, progress: Progress, parts: Mapping[str, Mapping[str, Any]]) -> Path:
+    """Add what is missing to a staged checkpoint with its policy and learner, and give it its name: it is whole then."""
     for name, state in parts.items():
-        save_arrays(beside / name, state)
-    (beside / "state.json").write_text(json.dumps(asdict(progress)))
-    files = sorted(path for path in beside.rglob("*") if path.is_file())
+        save_arrays(staged / name, state)
+    (staged / "state.json").write_text(json.dumps(asdict(progress)))
+    files = sorted(path for path in staged.rglob("*") if path.is_file())
     manifest = {
         "format": FORMAT_VERSION,
         "step": progress.step,
-        "sha256": {str(path.relative_to(beside)): _sha256(path) for path in files},
+        "sha256": {str(path.relative_to(staged)): _sha256(path) for path in files},
     }
     for path in files:
         _fsync(path)
-    (beside / _MANIFEST).write_text(json.dumps(manifest, indent=1))
-    _fsync(beside / _MANIFEST)
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(beside, target)
-    _fsync(folder)
-    for old in list_checkpoints(run_dir)[:-keep_last]:
-        shutil.rmtree(old)
+    (staged / MANIFEST).write_text(json.dumps(manifest, indent=1))
+    _fsync(staged / MANIFEST)
+    for folder in {path.parent for path in files}:
+        _fsync(folder)
+    target = staged.with_name(checkpoint_name(progress.step))
+    if target.exists():
+        remove_checkpoints([target])
+    os.replace(staged, target)
+    _fsync(staged.parent)
     return target
+
+
+def remove_checkpoints(folders: Iterable[Path]) -> None:
+    """Remove checkpoints; one that a crash interrupts does not stay behind as a damaged one."""
+    for folder in folders:
+        aside = folder.with_name(f".removing-{folder.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        os.replace(folder, aside)
+        shutil.rmtree(aside)
+
+
+def to_keep(run_dir: Path, keep_last: int, keep_best: int, scores: Mapping[int, tuple[float, ...]]) -> list[Path]:
+    """The checkpoints that stay, oldest first: the newest, and those with the best `scores`, by iteration.
+
+    Of equal scores the later one counts as better.
+    """
+    folders = list_checkpoints(run_dir)
+    scored = [folder for folder in folders if step_of(folder) in scores]
+    best = sorted(scored, key=lambda folder: (scores[step_of(folder)], folder.name))[-keep_best:] if keep_best else []
+    return [folder for folder in folders if folder in folders[-keep_last:] or folder in best]
+
+
+def step_of(folder: Path) -> int:
+    """The iteration of a checkpoint, by its name; -1 where it has another name."""
+    match = re.fullmatch(r"step-(\d+)", folder.name)
+    return int(match[1]) if match else -1
+
+
+def check_room(folder: Path, num_bytes: int) -> None:
+    """Check that a disk has room for a checkpoint.
+
+    Raises:
+        CheckpointError: it has not.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < num_bytes + _SPARE_BYTES:
+        raise CheckpointError(
+            f"a checkpoint takes {num_bytes / 2**30:.3g} GiB, and the disk is full but for {free / 2**30:.3g} GiB"
+        )
+
+
+def is_disk_full(error: BaseException | str) -> bool:
+    """Whether an error, or its text, says that a disk or a quota is full."""
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return True
+    text = str(error).lower()
+    return any(sign in text for sign in ("no space left", "disk is full", "quota exceeded", "os error 28", "errno 28"))
+
+
+def explain_write_error(run_dir: Path, step: int, error: BaseException | str) -> CheckpointError:
+    """The one line about a checkpoint that could not be written."""
+    whole = list_checkpoints(run_dir)
+    last = f"{whole[-1].name} is the last whole one" if whole else "there is none before it"
+    cause = " ".join(str(error).split())[:300]
+    advice = "make room" if is_disk_full(error) else "mend that"
+    return CheckpointError(
+        f"the checkpoint of iteration {step} could not be written to {run_dir / 'checkpoints'} ({cause}); {last}: "
+        f"{advice}, then go on with  rlcs train --resume {run_dir}"
+    )
 
 
 def list_checkpoints(run_dir: Path) -> list[Path]:
@@ -123,11 +207,11 @@ def newest_curriculum(run_dir: Path) -> tuple[int, dict[str, Any]] | None:
 def find_damage(folder: Path, prefix: str = "") -> str | None:
     """What is wrong with a checkpoint, or with its files whose names begin with `prefix`; or None."""
     try:
-        manifest = json.loads((folder / _MANIFEST).read_text())
+        manifest = json.loads((folder / MANIFEST).read_text())
         checksums: dict[str, str] = manifest["sha256"]
         version = manifest["format"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"its {_MANIFEST} cannot be read ({error})"
+        return f"its {MANIFEST} cannot be read ({error})"
     if version != FORMAT_VERSION:
         return f"its format is {version}, this version of RLCS reads {FORMAT_VERSION}"
     for name, checksum in checksums.items():
@@ -166,6 +250,16 @@ def load_arrays(stem: Path) -> dict[str, Any]:
 def load_part(folder: Path, name: str) -> dict[str, Any] | None:
     """A state of a checkpoint; None where it has none of that name, as older ones may."""
     return load_arrays(folder / name) if (folder / f"{name}.json").is_file() else None
+
+
+def explain_full_disk(run_dir: Path, error: OSError) -> CheckpointError:
+    """The one line about a disk that is full while a run writes something else than a checkpoint."""
+    whole = list_checkpoints(run_dir)
+    last = f"{whole[-1].name} is its newest checkpoint" if whole else "it has no checkpoint yet"
+    return CheckpointError(
+        f"{run_dir} cannot be written to ({error.strerror or error}); {last}: make room, then go on with  rlcs train "
+        f"--resume {run_dir}"
+    )
 
 
 def _sha256(path: Path) -> str:

@@ -62,7 +62,9 @@ def _root(
 def train(
     config: Annotated[Path | None, typer.Argument(help="YAML file of the run.")] = None,
     overrides: Overrides = None,
-    resume: Annotated[Path | None, typer.Option("--resume", help="Folder of a run to go on with.")] = None,
+    resume: Annotated[
+        str | None, typer.Option("--resume", help="Folder of a run to go on with, or the URL of its copy.")
+    ] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the resolved settings and exit.")] = False,
     dry: Annotated[
         bool, typer.Option("--dry-run", help="Print placement, memory and tokens a step; start nothing.")

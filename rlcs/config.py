@@ -822,6 +822,20 @@ class TrainConfig(Section):
     eval_every: int = Field(0, ge=0, description="Evaluate each so many iterations; 0: only before and after.")
     save_every: int = Field(25, ge=0, description="Checkpoint each so many iterations; 0: only at the end.")
     keep_last: PositiveInt = Field(2, description="Checkpoints kept.")
+    keep_best: NonNegativeInt = Field(
+        1,
+        description="Checkpoints kept besides for the best held-out accuracy, of those that were evaluated (eval_every).",
+    )
+    background_save: bool = Field(
+        True,
+        description="Write checkpoints beside the next iterations, from a copy in the memory of the learner's machine; false: "
+        "the loop waits, and no copy is made.",
+    )
+    checkpoint_url: str | None = Field(
+        None,
+        description="Folder in other storage that checkpoints are copied to, as URL/NAME, e.g. s3://bucket/runs (by fsspec; "
+        "credentials are the storage's own affair).",
+    )
     deterministic: bool = Field(
         False,
         description="Nothing depends on timing: on a CPU a run that was stopped and resumed has the same bits as one that was "
@@ -832,6 +846,20 @@ class TrainConfig(Section):
         description="How long the machine leaves after a SIGTERM: rollouts that do not end in time are cut off, and what was "
         "learned is saved.",
     )
+
+    @field_validator("checkpoint_url")
+    @classmethod
+    def _url_without_secrets(cls, url: str | None) -> str | None:
+        if url is not None and "://" not in url:
+            raise ValueError(
+                f"train.checkpoint_url must be a URL, such as s3://bucket/runs or file:///mnt/runs, not {url!r}"
+            )
+        if url is not None and ":" in url.partition("://")[2].partition("/")[0].rpartition("@")[0]:
+            raise ValueError(
+                "train.checkpoint_url must hold no password, since config.yaml keeps it: give it to the storage's own "
+                "settings or environment variables"
+            )
+        return url
 
 
 class EvalConfig(Section):

@@ -16,7 +16,7 @@ from ray.exceptions import RayError
 
 from rlcs.actors import head_address, start_ray, stop_ray
 from rlcs.adaptive import check_predicts
-from rlcs.checkpoint import latest_checkpoint, list_checkpoints, load_progress
+from rlcs.checkpoint import explain_full_disk, is_disk_full, latest_checkpoint, list_checkpoints, load_progress
 from rlcs.cold_start import load_data, load_examples, make_policy, teach_format
 from rlcs.config import Config
 from rlcs.config_loading import dump_config, load_config
@@ -34,6 +34,7 @@ from rlcs.preflight import available_cpus, available_gpus, check_before_start, c
 from rlcs.preflight_episodes import check_episodes
 from rlcs.preflight_rewards import check_rewards
 from rlcs.progress import Display
+from rlcs.remote_checkpoints import fetch_newer, fetch_run
 from rlcs.rollout.episodes import EpisodeSettings
 from rlcs.rollout.fleet import RolloutFleet
 from rlcs.runlog import EvaluationRow, read_evaluations
@@ -113,12 +114,14 @@ def train(config: Config, display: Display) -> RunSummary:
     return _run(config, run_dir, materials, policy, display, summary, checkpoint=None)
 
 
-def resume(run_dir: Path, display: Display) -> RunSummary:
-    """Go on with a run from its newest whole checkpoint.
+def resume(run: str | Path, display: Display) -> RunSummary:
+    """Go on with a run, named by its folder or the URL of its copy, from its newest whole checkpoint.
 
     Raises:
         CheckpointError: there is no run, no whole checkpoint, or the run is finished.
     """
+    run_dir = fetch_run(str(run), display.note) if "://" in str(run) else Path(run)
+    fetch_newer(load_run_config(run_dir), run_dir, display.note)
     checkpoint = latest_checkpoint(run_dir)
     config = load_run_config(run_dir)
     if (run_dir / "summary.json").exists():
@@ -206,6 +209,10 @@ def _run(
             if isinstance(error, EngineError):
                 raise
             raise EngineError(f"Ray failed: {' '.join(str(error).split())[:300]}") from error
+        except OSError as error:
+            if is_disk_full(error):
+                raise explain_full_disk(run_dir, error) from error
+            raise
         except KeyboardInterrupt:
             display.stage(f"stopped at once. Resume from the last checkpoint with:  rlcs train --resume {run_dir}")
             raise

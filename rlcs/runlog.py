@@ -194,6 +194,15 @@ class RunLog:
         rows = read_evaluations(self._dir) if (self._dir / "evaluations.jsonl").exists() else []
         return [row for row in rows if row.step == step]
 
+    def scores(self) -> dict[int, tuple[float, float]]:
+        """By iteration, the held-out accuracy and mean reward after it; not that before training."""
+        rows = read_evaluations(self._dir) if (self._dir / "evaluations.jsonl").exists() else []
+        by_step = {step: [row for row in rows if row.step == step] for step in {row.step for row in rows} - {0}}
+        return {
+            step: (mean_over_prompts(own, "pass_at_1"), mean_over_prompts(own, "mean_reward"))
+            for step, own in by_step.items()
+        }
+
     def rewind(self, step: int) -> None:
         """Forget what was written after iteration `step`, from which the run goes on."""
         for name in ("metrics.jsonl", "evaluations.jsonl"):

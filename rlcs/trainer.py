@@ -6,9 +6,7 @@ its own. All actors are started by `Trainer.start` and ended by `Trainer.close`.
 
 from __future__ import annotations
 
-import shutil
 import threading
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlcs.actors import start_ray, stop_ray
-from rlcs.checkpoint import Progress, list_checkpoints, load_arrays, load_part, load_progress, save_checkpoint
+from rlcs.checkpoint import Progress, list_checkpoints, load_arrays, load_part, load_progress, remove_checkpoints
 from rlcs.config import Config
 from rlcs.curricula.base import Curriculum
 from rlcs.data import DataSplits
@@ -37,11 +35,13 @@ from rlcs.monitor import Monitor
 from rlcs.nothink import nothink_metrics
 from rlcs.progress import Display
 from rlcs.recovery import heed, lower_rate, recover, set_aside_before
+from rlcs.remote_checkpoints import publisher
 from rlcs.reservation import Reservation
 from rlcs.rollout.episodes import EpisodeSettings
 from rlcs.rollout.fleet import RolloutFleet
 from rlcs.rounds import Round, Rounds, rollout_metrics, staleness_metrics
 from rlcs.runlog import EvaluationRow, RunLog, read_metrics
+from rlcs.saving import CheckpointSaver
 from rlcs.scoring import ScoringFleet
 from rlcs.stopwatch import Stopwatch
 from rlcs.types import Group
@@ -89,6 +89,7 @@ class Trainer:
         self._scoring: ScoringFleet | None = None
         self._learner: LearnerGroup | None = None
         self._sync: WeightSync | None = None
+        self._saver: CheckpointSaver | None = None
         self._ahead: LookAhead[Round] | None = None
         self._monitor: Monitor | None = None
 
@@ -126,6 +127,13 @@ class Trainer:
         self._learner.start()
         self._runlog = RunLog(self.run_dir, config.logging, config.model_dump(mode="json"))
         self._runlog.write_prompts(self.data.train)
+        self._saver = CheckpointSaver(
+            self.run_dir,
+            config.train,
+            self._learner,
+            scores=self._runlog.scores,
+            publish=publisher(config, self.run_dir),
+        )
         if self._checkpoint is not None:
             self._load(self._checkpoint)
             self._rollouts.set_aside.update(set_aside_before(self.run_dir))
@@ -161,15 +169,14 @@ class Trainer:
         Raises:
             LearnerLostError: the learner was lost meanwhile.
         """
-        assert self._rollouts and self._ahead and self._learner
+        assert self._rollouts and self._ahead and self._learner and self._saver
         self._ahead.close(self.config.rollout.timeout_s)  # it works with the curriculum
         self._rollouts.sleep()
         if new_learner:
             self._learner.restart()
         self._load(checkpoint)
-        for folder in list_checkpoints(self.run_dir):
-            if folder.name > checkpoint.name:
-                shutil.rmtree(folder)
+        remove_checkpoints([folder for folder in list_checkpoints(self.run_dir) if folder.name > checkpoint.name])
+        self._saver.publish()
         self._ahead = self._rounds()
         self._sync = open_weight_sync(self.config, self._learner, self._rollouts, version=self.progress.step - 1)
         return self._sync.sync(self.progress.step).version
@@ -184,15 +191,20 @@ class Trainer:
 
         A round that is begun when the stop comes is learned from too, unless its grace time ends before.
         """
-        assert self._ahead is not None
+        assert self._ahead is not None and self._saver is not None
         self.stop = stop
         total = self.config.train.steps
+        self._saver.finish()  # what begins has something to go back to
         while not self.is_done and not stop.is_over and (self._ahead.is_pending or not stop.requested):
             try:
+                self._saver.check()
+                self.stop.reserve_s = 3.0 + 2 * self._saver.last_s
                 if _is_due(self.progress.step, self.config.train.eval_every):
                     self.evaluate()  # here, so that one that a stop cut off is made up for
                 metrics = self.iterate()
                 self._display.iteration(self.progress.step, total, metrics)
+                if self._findings:
+                    self._saver.finish()  # a roll-back looks at all checkpoints
                 if (good := heed(self._findings, self.run_dir, self._faults)) is not None:
                     self._roll_back(good)
                     continue
@@ -201,11 +213,13 @@ class Trainer:
                 if self._saved_step != self.progress.step and (self.is_done or stop.requested):
                     self.save()
             except LearnerLostError as error:
+                self._saver.finish(_ROUND_END_S)
                 recover(error, self.run_dir, self._faults, partial(self.restore, new_learner=True), self._display.note)
             except GraceOver:
                 self._display.note("the grace time is nearly over: what was learned so far is saved")
         if self._saved_step != self.progress.step:
             self.save()
+        self._saver.finish()
 
     def _roll_back(self, checkpoint: Path) -> None:
         """Go on from a checkpoint from before training went wrong, with a lower learning rate."""
@@ -221,7 +235,7 @@ class Trainer:
 
     def iterate(self) -> dict[str, float]:
         """One iteration: draw, generate, score, observe, select, learn, sync, write."""
-        assert self._rollouts and self._ahead and self._learner and self._sync and self._runlog
+        assert self._rollouts and self._ahead and self._learner and self._sync and self._runlog and self._saver
         config, version = self.config, self.progress.step
         watch = Stopwatch(self._note_stage)
         with watch("total"):
@@ -265,6 +279,7 @@ class Trainer:
             **{f"time/{stage}": seconds for stage, seconds in watch.seconds.items()},
             "progress/generated_tokens": float(self.progress.generated_tokens),
             "progress/seconds": self.progress.seconds,
+            **self._saver.metrics(),
             **self._faults.metrics(),
             **(self._monitor.metrics() if self._monitor is not None else {}),
         }
@@ -332,21 +347,11 @@ class Trainer:
         self._runlog.write_evaluation(rows)
         return rows
 
-    def save(self) -> Path:
-        """Write a checkpoint of the state after the last update."""
-        assert self._learner is not None
-        begun = time.monotonic()
-        folder = save_checkpoint(
-            self.run_dir,
-            self.progress,
-            self._boundary or self._parts(),
-            write_policy=self._learner.save_policy,
-            write_learner=self._learner.save_state,
-            keep_last=self.config.train.keep_last,
-        )
+    def save(self) -> None:
+        """Write a checkpoint of the state after the last update, beside what comes next."""
+        assert self._saver is not None
+        self._saver.save(self.progress, self._boundary or self._parts())
         self._saved_step = self.progress.step
-        self.stop.reserve_s = 3.0 + 2 * (time.monotonic() - begun)
-        return folder
 
     def _parts(self) -> dict[str, dict[str, Any]]:
         """A copy of what a checkpoint holds besides learner and counters; see `_load`."""
@@ -359,6 +364,8 @@ class Trainer:
         """End the actors and Ray."""
         if self._monitor is not None:
             self._monitor.close()
+        if self._saver is not None:
+            self._saver.close(_ROUND_END_S)
         if self._rollouts is not None:
             self._rollouts.close()
         if self._scoring is not None:

@@ -12,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlcs.actors import ActorProcess, own_process
+from rlcs.checkpoint import check_room
 from rlcs.config import LearnerConfig
+from rlcs.errors import EngineError
+from rlcs.learner.snapshot import Writing, WritingState
 from rlcs.types import Batch
 from rlcs.vitals import Vitals, measure
 from rlcs.weights import to_arrays
@@ -36,6 +39,7 @@ class LearnerActor:
         self._store: Any = None
         self._loaded: Learner | None = None
         self._sender: WeightSender | None = None
+        self._writing: Writing | None = None
         if not joins:
             self._load(None)
 
@@ -139,6 +143,25 @@ class LearnerActor:
     def save_state(self, folder: Path) -> None:
         """See `Learner.save_state`."""
         self._learner.save_state(folder)
+
+    def begin_save(self, folder: Path, background: bool) -> None:
+        """Write `policy/` and `learner/` of a checkpoint, beside what comes next if in the `background`; the first rank does.
+
+        Raises:
+            CheckpointError: there is no room for them. What goes wrong later is told by `saving`.
+        """
+        snapshot = self._learner.snapshot(copy=background)
+        if snapshot.num_bytes:
+            check_room(folder, snapshot.num_bytes)
+            self._writing = Writing(snapshot, folder)
+            if not background:
+                self._writing.join()
+
+    def saving(self) -> WritingState:
+        """How far what `begin_save` began is. Raises EngineError where it began nothing: another process did."""
+        if self._writing is None:
+            raise EngineError("the learner that began the checkpoint is no more")
+        return self._writing.state
 
     def load_state(self, folder: Path) -> None:
         """See `Learner.load_state`."""

@@ -19,6 +19,7 @@ from rlcs.config import ModelConfig
 from rlcs.config_lora import LoRAConfig
 from rlcs.errors import ConfigError
 from rlcs.learner.sharding import whole
+from rlcs.learner.snapshot import Copies, Piece, cast, nothing, num_bytes
 from rlcs.vision import sees
 
 if TYPE_CHECKING:
@@ -85,14 +86,20 @@ class Adapter:
         tensors = _tensors(self.peft, dtype)
         return pack_adapter(_config(self.peft, self._base), tensors) if keep else {}
 
-    def save(self, folder: Path, dtype: torch.dtype, trust_remote_code: bool = False, *, write: bool = True) -> None:
-        """Write an adapter folder in `dtype`, with the place of its base and the tokenizer; only one rank with `write`."""
-        from rlcs.models import load_text_side
+    def capture(self, dtype: torch.dtype, copies: Copies, trust_remote_code: bool = False) -> Piece:
+        """An adapter folder in `dtype`, with the place of its base and the tokenizer; all ranks must call this."""
+        tensors = {name: copies.of(value) for name, value in sorted(_state(self.peft).items())}
+        if not copies.keep:
+            return Piece(0, nothing)
+        config = _config(self.peft, self._base)
 
-        tensors = _tensors(self.peft, dtype)
-        if write:
-            write_adapter(folder, _config(self.peft, self._base), tensors)
+        def write(folder: Path) -> None:
+            from rlcs.models import load_text_side
+
+            write_adapter(folder, config, cast(tensors, dtype))
             load_text_side(self._path, trust_remote_code=trust_remote_code).save_pretrained(folder)
+
+        return Piece(num_bytes(tensors, dtype), write)
 
 
 def has_adapter(path: str, settings: ModelConfig | None) -> bool:
@@ -105,12 +112,15 @@ def save_adapter(peft: PeftModel, base: str, folder: Path, dtype: torch.dtype) -
     write_adapter(folder, _config(peft, base), _tensors(peft, dtype))
 
 
-def _tensors(peft: PeftModel, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+def _state(peft: PeftModel) -> dict[str, torch.Tensor]:
     from peft import get_peft_model_state_dict
 
     # "auto" would look up on the hub whether embeddings were resized.
-    state = get_peft_model_state_dict(peft, adapter_name=_TRAINED, save_embedding_layers=False)
-    return {name: whole(value.detach()).to("cpu", dtype) for name, value in sorted(state.items())}
+    return dict(get_peft_model_state_dict(peft, adapter_name=_TRAINED, save_embedding_layers=False))
+
+
+def _tensors(peft: PeftModel, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    return {name: whole(value.detach()).to("cpu", dtype) for name, value in sorted(_state(peft).items())}
 
 
 def _config(peft: PeftModel, base: str) -> dict[str, Any]:

@@ -26,7 +26,8 @@ from rlcs.learner.optimizer import build_optimizer
 from rlcs.learner.passes import IDLE, IDLE_FAMILIES, Passes
 from rlcs.learner.schedule import learning_rate
 from rlcs.learner.sharding import release, shard
-from rlcs.learner.state import load_state, save_state
+from rlcs.learner.snapshot import Copies, Piece
+from rlcs.learner.state import capture_state, load_state
 from rlcs.learner.stepping import Counters, adamw, step_or_skip
 from rlcs.learner.token_advantages import ValueTargets, token_advantages
 from rlcs.learner.value_loss import ValueMetrics, explained_variance, value_loss
@@ -231,18 +232,22 @@ class Critic:
             "critic_skipped_steps": float(self._counters.skipped),
         }
 
-    def save_state(self, folder: Path) -> None:
-        """Write what `load_state` needs to a folder in the learner's; all ranks must call it.
+    def capture(self, copies: Copies) -> Piece:
+        """What `load_state` needs, for a folder in the learner's; all ranks must call it.
 
         That of a critic with a trunk of its own can be another run's `learner.critic_path`.
         """
-        counters = asdict(self._counters)
-        save_state(folder / FOLDER, self._trained, self.optimizer, counters, write=self._ranks.is_first)
-        if self._ranks.is_first and not self.is_shared:
-            self._trunk.config.save_pretrained(folder / FOLDER)
+        state = capture_state(self._trained, self.optimizer, asdict(self._counters), copies)
+
+        def write(folder: Path) -> None:
+            state.write(folder / FOLDER)
+            if copies.keep and not self.is_shared:
+                self._trunk.config.save_pretrained(folder / FOLDER)
+
+        return Piece(state.num_bytes, write)
 
     def load_state(self, folder: Path) -> None:
-        """Go on from what `save_state` wrote.
+        """Go on from what `capture` wrote.
 
         Raises:
             CheckpointError: a file is missing or damaged, or is of another critic or version.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlcs.learner.model import named_weights, quiet
-from rlcs.learner.sharding import is_sharded, whole
+from rlcs.learner.snapshot import Copies, Piece, cast, nothing, num_bytes
 from rlcs.models import load_text_side
 
 if TYPE_CHECKING:
@@ -26,30 +26,26 @@ def export_weights(model: Any, dtype: torch.dtype, *, keep: bool = True) -> dict
     }
 
 
-def save_policy(
-    model: Any, folder: Path, dtype: torch.dtype, tokenizer: str, *, trust_remote_code: bool = False, write: bool = True
-) -> None:
-    """Write the policy, as `dtype`, and the tokenizer or processor of `tokenizer` as an ordinary Hugging Face folder.
+def capture_policy(
+    model: Any, dtype: torch.dtype, tokenizer: str, copies: Copies, trust_remote_code: bool = False
+) -> Piece:
+    """The policy, as `dtype`, and the tokenizer or processor of `tokenizer`, as an ordinary Hugging Face folder.
 
-    Where the policy is sharded all ranks must call this, and only one with `write`.
+    Where the policy is sharded all ranks must call this.
     """
-    gathered: dict[int, torch.Tensor] = {}  # a tied weight has two names
-    state = {}
-    for name, value in model.state_dict(keep_vars=True).items():
-        if id(value) not in gathered:
-            full = whole(value.detach())
-            if write and full.is_floating_point():
-                full = full.to("cpu" if is_sharded(value) else full.device, dtype)
-            gathered[id(value)] = full if write else value
-        state[name] = gathered[id(value)]
-    if not write:
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with quiet():
-        model.save_pretrained(folder, state_dict=state)
-    # save_pretrained writes down the type of the live weights, not of those that it was given.
-    path = folder / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config["dtype"] = str(dtype).removeprefix("torch.")
-    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    load_text_side(tokenizer, trust_remote_code=trust_remote_code).save_pretrained(folder)
+    state = {name: copies.of(value) for name, value in model.state_dict(keep_vars=True).items()}
+    if not copies.keep:
+        return Piece(0, nothing)
+
+    def write(folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        with quiet():
+            model.save_pretrained(folder, state_dict=cast(state, dtype))
+        # save_pretrained writes down the type of the live weights, not of those that it was given.
+        path = folder / "config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config["dtype"] = str(dtype).removeprefix("torch.")
+        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        load_text_side(tokenizer, trust_remote_code=trust_remote_code).save_pretrained(folder)
+
+    return Piece(num_bytes(state, dtype), write)

@@ -20,6 +20,7 @@ from rlcs.actors import ActorProcess, end_actor, get
 from rlcs.config import LearnerConfig
 from rlcs.errors import EngineError, LearnerLostError, RLCSError
 from rlcs.learner.actor import LearnerActor
+from rlcs.learner.snapshot import WritingState
 from rlcs.types import Batch
 from rlcs.vitals import Watched
 
@@ -151,6 +152,15 @@ class LearnerGroup:
     def save_state(self, folder: Path) -> None:
         """See `Learner.save_state`; rank 0 writes, and any number of ranks can load it."""
         self.wait(self.submit("save_state", folder), "saving the learner")
+
+    def begin_save(self, folder: Path, *, background: bool) -> None:
+        """See `LearnerActor.begin_save`: all ranks gather, rank 0 writes."""
+        self.wait(self.submit("begin_save", folder, background), "saving the learner")
+
+    def saving(self) -> WritingState:
+        """See `LearnerActor.saving`; answered once rank 0 has a moment."""
+        state: WritingState = get(self.actors[0].saving.remote(), self._timeout_s, "saving the learner")
+        return state
 
     def load_state(self, folder: Path) -> None:
         """See `Learner.load_state`; every rank reads."""

@@ -31,7 +31,7 @@ from rlcs.learner.batching import learned_counts, learned_sums, minibatches, run
 from rlcs.learner.corrections import kl_estimate
 from rlcs.learner.critic import Critic
 from rlcs.learner.distributed import Ranks
-from rlcs.learner.export import export_weights, save_policy
+from rlcs.learner.export import capture_policy, export_weights
 from rlcs.learner.forward import FLOAT32_HEAD
 from rlcs.learner.losses import policy_loss, sequence_weights
 from rlcs.learner.metrics import TokenMetrics
@@ -40,7 +40,8 @@ from rlcs.learner.optimizer import build_optimizer
 from rlcs.learner.passes import Passes
 from rlcs.learner.schedule import learning_rate
 from rlcs.learner.sharding import forget_unused, is_wanted, shard
-from rlcs.learner.state import load_state, save_state
+from rlcs.learner.snapshot import Copies, Piece, Snapshot
+from rlcs.learner.state import capture_state, load_state
 from rlcs.learner.stepping import Counters, step_or_skip
 from rlcs.learner.vision import freeze
 from rlcs.seeding import be_deterministic, seed_process
@@ -367,29 +368,29 @@ class Learner:
         weights = named_weights(self.model, dtype=self._dtype, keep=self._ranks.is_first)
         return weights if self._ranks.is_first else {}
 
-    def save_policy(self, folder: Path) -> None:
-        """Write the policy and its tokenizer as an ordinary Hugging Face or adapter folder, in the run's dtype."""
+    def snapshot(self, *, copy: bool = True) -> Snapshot:
+        """What a checkpoint holds, as it is now; all ranks must call it. Without `copy` write it before the next update."""
+        copies = Copies(keep=self._ranks.is_first, copy=copy)
+        state = capture_state(self.model, self.optimizer, asdict(self._counters), copies)
+        critic = [] if self._critic is None else [self._critic.capture(copies)]
+        return Snapshot(self._captured_policy(copies), (state, *critic))
+
+    def _captured_policy(self, copies: Copies) -> Piece:
         if self._adapter is not None:
-            self._adapter.save(folder, self._dtype, self._trust_remote_code, write=self._ranks.is_first)
-            return
-        save_policy(
-            self.model,
-            folder,
-            self._dtype,
-            self._model_path,
-            trust_remote_code=self._trust_remote_code,
-            write=self._ranks.is_first,
-        )
+            return self._adapter.capture(self._dtype, copies, self._trust_remote_code)
+        return capture_policy(self.model, self._dtype, self._model_path, copies, self._trust_remote_code)
+
+    def save_policy(self, folder: Path) -> None:
+        """Write the policy of a `snapshot`; all ranks must call it."""
+        self._captured_policy(Copies(keep=self._ranks.is_first, copy=False)).write(folder)
 
     def save_state(self, folder: Path) -> None:
-        """Write what `load_state` needs to go on bit by bit: float32 weights, optimizer moments, counters."""
-        counters = asdict(self._counters)
-        save_state(folder, self.model, self.optimizer, counters, write=self._ranks.is_first)
-        if self._critic is not None:
-            self._critic.save_state(folder)
+        """Write the state of a `snapshot`; all ranks must call it."""
+        for piece in self.snapshot(copy=False).state:
+            piece.write(folder)
 
     def load_state(self, folder: Path) -> None:
-        """Go on from what `save_state` wrote.
+        """Go on from the state of a `snapshot`.
 
         Raises:
             CheckpointError: a file is missing or damaged, or is of another model or version.

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from rlcs.errors import CheckpointError
 from rlcs.learner.optimizer import SIDE_TENSORS, AnyOptimizer, expected_moments, restore
 from rlcs.learner.optimizer import moments as kept_of
-from rlcs.learner.sharding import sharded_like, whole
+from rlcs.learner.sharding import sharded_like
+from rlcs.learner.snapshot import Copies, Piece, nothing, num_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -27,36 +28,31 @@ STATE_VERSION = 1
 WEIGHTS = "weights.safetensors"
 
 
-def save_state(
-    folder: Path,
-    model: torch.nn.Module,
-    optimizer: AnyOptimizer,
-    counters: dict[str, int],
-    *,
-    write: bool = True,
-) -> None:
-    """Write the state of `model` and `optimizer` to `folder`.
+def capture_state(model: torch.nn.Module, optimizer: AnyOptimizer, counters: dict[str, int], copies: Copies) -> Piece:
+    """The state of `model` and `optimizer`, ready to be written.
 
-    What is sharded over ranks is gathered, so that any number of ranks can load it: all of them must call this, and only
-    one with `write`.
+    What is sharded over ranks is gathered, so that any number of ranks can load it: all of them must call this.
     """
-    from safetensors.torch import save_file
-
-    weights = _gathered(_weights(model), write)
+    weights = {name: copies.of(value) for name, value in _weights(model).items()}
     moments, steps = {}, {}
     for name, parameter in model.named_parameters():
         kept, step = kept_of(optimizer, parameter)
         if kept:
-            moments.update({f"{key}.{name}": value for key, value in kept.items()})
+            moments.update({f"{key}.{name}": copies.of(value) for key, value in kept.items()})
             steps[name] = step
-    moments = _gathered(moments, write)
-    if not write:
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(weights, folder / WEIGHTS)
-    save_file(moments, folder / "optimizer.safetensors")
+    if not copies.keep:
+        return Piece(0, nothing)
     content = {"version": STATE_VERSION, "counters": counters, "steps": steps}
-    (folder / "learner.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+    def write(folder: Path) -> None:
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(_apart(weights), folder / WEIGHTS)
+        save_file(_apart(moments), folder / "optimizer.safetensors")
+        (folder / "learner.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+    return Piece(num_bytes(weights) + num_bytes(moments), write)
 
 
 def load_state(folder: Path, model: torch.nn.Module, optimizer: AnyOptimizer) -> dict[str, int]:
@@ -134,13 +130,14 @@ def _weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return parameters | {name: value for name, value in model.named_buffers() if name in known}
 
 
-def _gathered(tensors: dict[str, torch.Tensor], keep: bool) -> dict[str, torch.Tensor]:
-    """Whole tensors; those that were sharded on the CPU. Empty where `keep` is False."""
+def _apart(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Contiguous tensors, each with memory of its own: a file holds none twice."""
+    seen: set[int] = set()
     kept = {}
     for name, value in tensors.items():
-        full = whole(value)
-        if keep:
-            kept[name] = (full if full is value else full.cpu()).contiguous()
+        value = value.contiguous()
+        kept[name] = value.clone() if value.numel() and value.data_ptr() in seen else value
+        seen.add(value.data_ptr())
     return kept
 
 

@@ -22,7 +22,7 @@ from rlcs.runlog import read_evaluations, read_metrics
 
 STEPS = 6
 CLASSES = {"engine": "EngineActor", "learner": "LearnerActor", "scorer": "ScoringActor"}
-MEASURED = ("time", "system/", "sync/", "faults/", "scoring/seconds", "scoring/latency_")
+MEASURED = ("time", "system/", "sync/", "faults/", "checkpoint/", "scoring/seconds", "scoring/latency_")
 """Metrics that are times, of the machine, or of what went wrong; and those named below."""
 SPEEDS = {"progress/seconds", "rollout/tokens_per_s", "learner/seconds", "learner/tokens_per_second"}
 REWARD = '''
@@ -65,7 +65,7 @@ def start(*arguments: str | Path) -> subprocess.Popen[str]:
     )
 
 
-def finish(process: subprocess.Popen[str], timeout_s: float = 250) -> str:
+def finish(process: subprocess.Popen[str], timeout_s: float = 600) -> str:
     try:
         output, _ = process.communicate(timeout=timeout_s)
     finally:
@@ -88,7 +88,7 @@ def resume(run: Path) -> None:
 
 def wait_for(run: Path, process: subprocess.Popen[str], lines: int) -> None:
     """Until so many iterations are done."""
-    metrics, deadline = run / "metrics.jsonl", time.monotonic() + 240
+    metrics, deadline = run / "metrics.jsonl", time.monotonic() + 600
     while not (metrics.exists() and metrics.read_text().count("\n") >= lines):
         assert process.poll() is None and time.monotonic() < deadline, "no iteration was finished"
         time.sleep(0.01)
@@ -155,6 +155,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory, tiny_policy: Path) -> tup
     return folder, reward, fingerprint(folder / "straight", STEPS)
 
 
+@pytest.mark.timeout(900)
 def test_a_run_whose_driver_is_killed_resumes_to_the_same_bits(
     straight: tuple[Path, str, dict[str, Any]], tiny_policy: Path
 ) -> None:
