@@ -26,6 +26,7 @@ from rlcs.types import NUM_TIERS, Image, Prompt, Score
 logger = logging.getLogger(__name__)
 
 BUILTIN_ENVS = {
+    "browser": "rlcs.envs.browser:Browser",
     "gui_episode": "rlcs.envs.visual.gui_episode:GuiEpisode",
     "reasoning_gym": "rlcs.envs.reasoning_gym:ReasoningGymEnv",
     "visual": "rlcs.envs.visual.env:VisualEnv",

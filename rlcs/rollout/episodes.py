@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 _MOST_FAILURES = 32
 """Steps that may fail before any has succeeded."""
-_MEMORY_MB = 1 << 20
+_MEMORY_MB = 1 << 26
 """No limit in practice: an environment may drive a browser, which reserves far more addresses than memory."""
 
 
