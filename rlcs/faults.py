@@ -70,9 +70,10 @@ class Faults:
         fault = Fault(kind, who, _shortened(reason))
         with self._lock:
             self._counts[kind] += 1
-        logger.warning("%s: %s %s", kind.replace("_", " ").rstrip("s"), fault.who, fault.reason)
         if self._report is not None:
             self._report(fault)
+        else:
+            logger.warning("%s: %s %s", kind.replace("_", " ").rstrip("s"), fault.who, fault.reason)
 
     def progress(self) -> None:
         """An iteration ended: restarts are counted anew towards the limit."""

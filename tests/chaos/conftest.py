@@ -109,8 +109,8 @@ class Injector:
             watcher.join(self.patience_s)
 
     def _inject(self, kind: str, rng: random.Random) -> bool:
-        if kind == "kill head":
-            return self._kill_head()
+        if kind in ("kill head", "kill queue"):
+            return self._kill(kind, {"kill head": "gcs_server", "kill queue": "ray::WorkQueue"}[kind])
         action, what = kind.split()
         role = {"engine": "rollouts", "worker": "scoring"}.get(what, what)
         snapshot = read_actors(self.run)
@@ -155,18 +155,22 @@ class Injector:
                     injected.recovery_s = time.monotonic() - begun
                     return
 
-    def _kill_head(self) -> bool:
-        """The process that keeps the books of the run's own Ray cluster."""
+    def _kill(self, kind: str, name: str) -> bool:
+        """Kill a process of the run that is no watched actor, by the beginning of its command line."""
         snapshot = read_actors(self.run)
         if snapshot is None or not (self.run / "metrics.jsonl").exists():
             return False
-        pid = next(actor.pid for actor in snapshot.actors if actor.pid is not None)
-        driver = psutil.Process(pid).parents()[1]  # the actor's raylet, and who started that
-        for child in driver.children(recursive=True):
-            if child.name().startswith("gcs_server"):
-                child.kill()
-                self.done.append(Injected("kill head", "the head"))
-                return True
+        try:
+            pid = next(actor.pid for actor in snapshot.actors if actor.pid is not None)
+            driver = psutil.Process(pid).parents()[1]  # the actor's raylet, and who started that
+            for child in driver.children(recursive=True):
+                if name in child.cmdline()[0] and child.pid not in self.hit:
+                    child.kill()
+                    self.hit.add(child.pid)
+                    self.done.append(Injected(kind, name))
+                    return True
+        except (psutil.NoSuchProcess, IndexError):
+            pass
         return False
 
 

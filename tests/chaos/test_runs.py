@@ -54,6 +54,14 @@ def test_a_run_survives_the_loss_of_one_rank_of_two(run_with_faults: Any, assert
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+def test_a_run_survives_the_loss_of_the_request_queue(run_with_faults: Any, assert_nothing_is_lost: Any) -> None:
+    outcome = run_with_faults(steps=60, faults=["kill queue", "kill queue"])
+    assert_nothing_is_lost(outcome)
+    assert read_metrics(outcome.run)[-1]["faults/queue_restarts"] == len(outcome.injected) >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_too_many_restarts_end_a_run_with_one_line_and_leave_its_checkpoint(run_with_faults: Any) -> None:
     outcome = run_with_faults("cluster.max_restarts=0", steps=100_000, faults=["kill engine"])
     assert outcome.code == 1
