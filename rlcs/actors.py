@@ -44,7 +44,8 @@ def _init_ray(config: ClusterConfig) -> None:
     address = config.address or os.environ.get("RAY_ADDRESS")
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     if address is None:
-        ray.init(num_cpus=config.num_cpus, num_gpus=config.num_gpus, include_dashboard=False, **common)
+        # Not without an address: Ray would join whatever cluster somebody has begun on this machine.
+        ray.init("local", num_cpus=config.num_cpus, num_gpus=config.num_gpus, include_dashboard=False, **common)
         return
     try:
         ray.init(address=address, **common)
