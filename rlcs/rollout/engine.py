@@ -282,7 +282,7 @@ class Engine:
         except RLCSError:
             raise
         except Exception as error:  # vLLM raises anything here
-            raise EngineError(f"vLLM failed while playing: {first_line(error)}{_memory_advice(error)}") from error
+            raise EngineError(f"an engine failed while playing: {first_line(error)}{_memory_advice(error)}") from error
 
     def sleep(self) -> None:
         """Leave the GPU to the learner: weights wait in host memory, the KV cache is forgotten."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from rlcs.learner.batching import families, make_batch
 from rlcs.learner.learner import Learner
 from rlcs.learner.limits import limit_lengths
 from rlcs.learner.vision import cache_of
+from rlcs.leftovers import LeftoverGroups
 from rlcs.models import load_model
 from rlcs.response_format import render_response
 from rlcs.turns import TurnTemplate
@@ -75,7 +77,7 @@ def play(processor: object, prompt: Prompt, num_turns: int, rng: np.random.Gener
         "",
         FinishReason.STOP,
         0,
-        Score(float(num_turns % 2)),
+        Score(float(num_turns > 1)),
         observations=tuple(observations),
         media=pixels if images else None,
     )
@@ -171,6 +173,28 @@ def test_an_episode_that_is_cut_keeps_whole_observations_and_their_pictures(
     first = len(group.prompt_ids) + len(group.responses[0].token_ids)
     size = len(group.prompt_ids) + len(short.token_ids)
     np.testing.assert_allclose(kept[first : first + size], long[first : first + size], atol=1e-5)
+
+
+def test_episodes_of_text_wait_over_a_stop_and_those_with_pictures_do_not(groups: list[Group]) -> None:
+    text = replace(
+        groups[0],
+        media=None,
+        prompt=replace(groups[0].prompt, images=()),
+        responses=[
+            replace(
+                r, media=None, observations=tuple(replace(each, images=()) for each in r.observations), episode=r.reward
+            )
+            for r in groups[0].responses
+        ],
+    )
+    waiting, resumed = LeftoverGroups(max_age=2), LeftoverGroups(max_age=2)
+    waiting.keep([groups[1], text], np.zeros(0, np.int64), most=8)
+    assert len(waiting) == 2
+    resumed.load_state_dict(waiting.state_dict(), [text.prompt])
+    assert len(resumed) == len(resumed.ages) == 1
+    for before, after in zip(text.responses, resumed.groups[0].responses, strict=True):
+        assert after.observations == before.observations and after.episode == before.episode
+        assert np.array_equal(after.loss_mask, before.loss_mask)
 
 
 def test_the_cold_start_learns_all_turns_and_no_observation(tiny_glm4v: Path) -> None:
