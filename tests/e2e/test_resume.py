@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -208,3 +209,24 @@ def test_ten_faults_at_random_moments_change_no_bit(
         print(f"{fault} struck after iteration {done}")
         resume(run)
         assert_equal(fingerprint(run, STEPS), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_a_run_whose_folder_is_gone_resumes_from_its_copy_to_the_same_bits(
+    straight: tuple[Path, str, dict[str, Any]], tiny_policy: Path
+) -> None:
+    folder, reward, expected = straight
+    run, copies = folder / "away", folder / "copies"
+    settings = [f"train.steps={STEPS}", "train.save_every=2", f"train.checkpoint_url=file://{copies}"]
+    process = train(folder, run.name, tiny_policy, reward, *settings)
+    wait_for(run, process, 5)
+    strike(process, "driver")
+    shutil.rmtree(run)
+    process = start("train", "--resume", f"file://{copies}/away")
+    output = finish(process)
+    assert process.returncode == 0, output
+    files = json.loads((list_checkpoints(run)[-1] / "manifest.json").read_text())["sha256"]
+    assert {name: files[name] for name in expected["files"]} == expected["files"]
+    newest = [path.name for path in sorted((copies / "away" / "checkpoints").iterdir())]
+    assert newest == [path.name for path in list_checkpoints(run)]
