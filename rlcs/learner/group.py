@@ -139,10 +139,11 @@ class LearnerGroup:
     def weights(self) -> Any:
         """A Ray reference to the policy's weights, see `LearnerActor.weights`.
 
-        Every rank takes part, since each may hold a piece of them; the others are waited for, rank 0 is not.
+        Every rank takes part, since each may hold a piece of them.
         """
         calls = self.submit("weights")
-        self._wait_all(calls, "gathering the weights", skip_first=True)
+        # Rank 0 works in order: when it is ready again it has them. The weights themselves need not come to the driver.
+        self._wait_all([self.actors[0].ready.remote(), *calls[1:]], "gathering the weights")
         return calls[0]
 
     def save_policy(self, folder: Path) -> None:
@@ -177,13 +178,11 @@ class LearnerGroup:
             end_actor(actor, process)
         self._processes = []
 
-    def _wait_all(
-        self, calls: Sequence[Any], doing: str, timeout_s: float | None = None, *, skip_first: bool = False
-    ) -> list[Any]:
+    def _wait_all(self, calls: Sequence[Any], doing: str, timeout_s: float | None = None) -> list[Any]:
         """The answers of all ranks. Looks at each as it comes: the others may wait for one that has failed."""
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + timeout_s
-        pending = list(calls[skip_first:])
+        pending = list(calls)
         failures: dict[int, BaseException] = {}
         while pending and time.monotonic() < deadline:
             done, pending = ray.wait(pending, timeout=max(0.0, deadline - time.monotonic()))
@@ -193,7 +192,7 @@ class LearnerGroup:
                     failures[list(calls).index(call)] = error
                     deadline = min(deadline, time.monotonic() + GRACE_S)
         if not failures and not pending:
-            return list(ray.get(list(calls[skip_first:])))
+            return list(ray.get(list(calls)))
         if self.size > 1 and pending:
             self.close()
         raise self._explained(failures, doing, timeout_s)

@@ -82,6 +82,8 @@ class EnginePool:
         self._faults = faults
         self._heartbeat_s = heartbeat_s
         self._queue = _new_queue()
+        self._took_s: dict[str, float] = {}
+        """The longest that each method took."""
         self._is_closed = False
         self._members = [_Member(index, start(index, 0)) for index in range(size)]
 
@@ -119,20 +121,25 @@ class EnginePool:
         """
         self._bring_up()
         calls = [(member, getattr(member.actor, method).remote(*arguments)) for member in self._in_service()]
-        deadline = time.monotonic() + timeout_s
-        answers = []
+        begun, answers = time.monotonic(), []
         for member, call in calls:
+            limit_s = min(timeout_s, self._limit_s(method))
             try:
-                answers.append(get(call, max(0.0, deadline - time.monotonic()), doing))
+                answers.append(get(call, max(0.0, begun + limit_s - time.monotonic()), doing))
+                self._took_s[method] = max(self._took_s.get(method, 0.0), time.monotonic() - begun)
             except (EngineError, RayError) as error:
                 self._replace(member, str(error))
         return answers
+
+    def _limit_s(self, method: str) -> float:
+        """How long a call may take before its engine is taken to hang: much longer than it ever took."""
+        return self._heartbeat_s + 4 * self._took_s[method] if method in self._took_s else float("inf")
 
     def refurnish(self) -> None:
         """The weights changed: engines that were just given the last ones are given the present ones."""
         for member in self._members:
             if member.furnishing is not None:
-                member.furnishing = self._furnish(member.actor)
+                member.furnishing, member.last_sign = self._furnish(member.actor), time.monotonic()
 
     def settle(self) -> None:
         """Wait until every engine is in service."""
@@ -215,12 +222,17 @@ class EnginePool:
                 if member.ready is not None and _is_done(member.ready):
                     member.process = get(member.ready, _QUEUE_TIMEOUT_S, "starting an engine")
                     member.ready, member.furnishing = None, self._furnish(member.actor)
+                    member.last_sign = time.monotonic()
                     if member.furnishing is None:
                         logger.info("%s is back", member.name)
                 if member.furnishing is not None and _is_done(member.furnishing):
                     get(member.furnishing, _QUEUE_TIMEOUT_S, "giving a new engine its weights")
                     member.furnishing = None
                     logger.info("%s is back", member.name)
+                elif member.furnishing is not None and time.monotonic() - member.last_sign > self._limit_s(
+                    "load_weights"
+                ):
+                    raise EngineError("no answer while giving a new engine its weights")
             except (RLCSError, RayError) as error:
                 self._replace(member, str(error))
 

@@ -109,15 +109,22 @@ def test_an_engine_that_fails_is_replaced_and_loses_nothing(
 
 
 @pytest.mark.slow
-def test_an_engine_that_dies_between_requests_is_replaced_at_the_next_sync(fleet: RolloutFleet, policy: Path) -> None:
-    before = fleet.restarts
-    os.kill(pids(fleet)[1], signal.SIGKILL)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["dies", "hangs"])
+def test_an_engine_that_fails_between_requests_is_replaced_at_the_next_sync(
+    fleet: RolloutFleet, policy: Path, number: signal.Signals
+) -> None:
+    fleet.sync(ray.put(weights(policy)), VERSION)  # so that it is known how long one takes
+    os.kill(pids(fleet)[1], number)
     time.sleep(0.5)
+    begun = time.monotonic()
     fleet.sync(ray.put(weights(policy)), VERSION + 1)
+    print(f"synced in {time.monotonic() - begun:.1f} s")
     groups = fleet.generate(prompts())
     assert len(groups) == PROMPTS
     assert {response.policy_version for group in groups for response in group.responses} == {VERSION + 1}
-    assert fleet.restarts == before + 1
+    assert fleet.restarts == 1
+    fleet.settle()
+    assert [ray.get(engine.vitals.remote()).version for engine in fleet.engines] == [VERSION + 1] * 2
 
 
 @pytest.mark.slow
