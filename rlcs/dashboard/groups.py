@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rlcs.dashboard.pictures import box_rows
+from rlcs.dashboard.pictures import box_rows, first_turn
 from rlcs.dashboard.pieces import Piece, split_thinking
 from rlcs.dashboard.responses import parts_of
 from rlcs.dashboard.store import Run
@@ -153,7 +153,7 @@ def group(run: Run, step: int, prompt_id: str, colour: str = "logprob", *, inlin
         advantage = None if row["reward"] is None else (row["reward"] - mean) / (spread + 1e-6)
         response = Shown(row, advantage, parts_of(row["parts"]))
         if row.get("images") or row.get("videos"):
-            response.boxes = box_rows(row["answer"] or "", row["response"])
+            response.boxes = box_rows(row["answer"] or "", first_turn(row))
         pieces = _token_pieces(run, row) if row.get("token_ids") is not None else None
         response.has_tokens = pieces is not None
         if pieces is not None and colour == "none":

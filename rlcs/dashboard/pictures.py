@@ -50,7 +50,7 @@ def pictures(run: Run, row: Mapping[str, Any], *, inline: bool = False, most: in
     `inline`: the files themselves, for a report.
     """
     reference = boxes(row["answer"] or "")
-    predicted = answered_boxes(row["response"]) if reference else []
+    predicted = answered_boxes(first_turn(row)) if reference else []
     videos = row.get("videos") or []
     digests = list(row.get("images") or [])
     shown = [(digest, "") for digest in digests[: len(digests) - len(videos)]] if videos else [(d, "") for d in digests]
@@ -73,6 +73,13 @@ def picture_source(run: Run, digest: str, *, inline: bool = False) -> str | None
     if inline:
         return "data:image/jpeg;base64," + base64.b64encode(path.read_bytes()).decode()
     return f"/runs/{run.name}/images/{digest}.jpg"
+
+
+def first_turn(row: Mapping[str, Any]) -> str:
+    """The text of a response up to what the environment first said: what answers the prompt's own pictures."""
+    observations = row.get("observations") or []
+    text: str = row["response"]
+    return text[: observations[0]["text_start"]] if observations else text
 
 
 def answered_boxes(response: str) -> list[Box]:

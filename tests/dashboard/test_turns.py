@@ -52,7 +52,8 @@ def episode(run: Path) -> Response:
 def test_turns_are_told_from_what_the_environment_said(make_run: Callable[..., Path], token_groups: int) -> None:
     run = make_run()
     log = RunLog(run, LoggingConfig(tensorboard=False, token_groups=token_groups), {})
-    prompt = Prompt("e" * 16, [{"role": "user", "content": "Open the door."}], "", "gcd", 1)
+    messages = [{"role": "user", "content": "Open the door."}]
+    prompt = Prompt("e" * 16, messages, "[100, 200, 300, 400]", "gcd", 1, images=(screen(),))
     log.write_rollouts(13, [Group(prompt, np.asarray([1], np.int32), [episode(run)])], [0])
     log.close()
     (row,) = pq.read_table(run / "rollouts" / "step-000013.parquet").to_pylist()
@@ -67,6 +68,7 @@ def test_turns_are_told_from_what_the_environment_said(make_run: Callable[..., P
     assert plain.index("open it") < plain.index("Error: ") < plain.index("press it")
     assert ("probability" in card) == bool(token_groups)
     if token_groups:
+        assert '[100, 200, 300, 400]</td><td class="n">1.00</td>' in card, "the first action, beside the reference"
         assert screen().digest in told, "the picture that was seen"
         assert '<rect class="predicted" x="500.0" y="600.0" width="200.0" height="200.0"/>' in told
     write_report([run], run / "report.html")

@@ -57,7 +57,7 @@ def test_episodes_are_played_learned_from_and_written_down(
         "logging": {"tensorboard": False, "report": False},
     }
     (tmp_path / "run.yaml").write_text(json.dumps(config))
-    result = run_cli("train", tmp_path / "run.yaml", timeout_s=200)
+    result = run_cli("train", tmp_path / "run.yaml", timeout_s=280)
     assert result.code == 0, result.stdout + result.stderr
     metrics = read_metrics(tmp_path / "run")
     assert len(metrics) == 2
