@@ -168,9 +168,9 @@ class ActorPool:
             self._give_up(member, unit, "crashes", reason, deliver, counts)
             return
         if result.error is not None:
-            if unit.attempts:
+            if unit.errors:
                 raise RewardError(result.error)
-            unit.attempts += 1
+            unit.errors += 1
             logger.warning("%s: %d answers are scored again", result.error, unit.num_samples)
             counts["retries"] += 1
             member.unit = member.call = None

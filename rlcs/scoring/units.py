@@ -28,6 +28,8 @@ class Unit:
     """For the driver: where each response stands among all responses of the call."""
     attempts: int = 0
     """How often it was given up before."""
+    errors: int = 0
+    """How often its reward raised."""
 
     @property
     def num_samples(self) -> int:
