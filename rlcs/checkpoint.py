@@ -122,15 +122,18 @@ def remove_checkpoints(folders: Iterable[Path]) -> None:
         shutil.rmtree(aside)
 
 
-def to_keep(run_dir: Path, keep_last: int, keep_best: int, scores: Mapping[int, tuple[float, ...]]) -> list[Path]:
-    """The checkpoints that stay, oldest first: the newest, and those with the best `scores`, by iteration.
+Scores = Mapping[int, tuple[float, ...]]
+"""How good the policies after some iterations are; more is better."""
+
+
+def to_keep(steps: Iterable[int], keep_last: int, keep_best: int, scores: Scores) -> set[int]:
+    """The iterations whose checkpoints stay: the newest, and those with the best `scores`.
 
     Of equal scores the later one counts as better.
     """
-    folders = list_checkpoints(run_dir)
-    scored = [folder for folder in folders if step_of(folder) in scores]
-    best = sorted(scored, key=lambda folder: (scores[step_of(folder)], folder.name))[-keep_best:] if keep_best else []
-    return [folder for folder in folders if folder in folders[-keep_last:] or folder in best]
+    ordered = sorted(steps)
+    best = sorted((step for step in ordered if step in scores), key=lambda step: (scores[step], step))
+    return {*ordered[-keep_last:], *(best[-keep_best:] if keep_best else [])}
 
 
 def step_of(folder: Path) -> int:

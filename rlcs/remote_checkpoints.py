@@ -14,12 +14,12 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rlcs.checkpoint import MANIFEST, checkpoint_name, find_damage, list_checkpoints, step_of
+from rlcs.checkpoint import MANIFEST, Scores, checkpoint_name, find_damage, list_checkpoints, step_of, to_keep
 from rlcs.config import Config
 from rlcs.errors import CheckpointError
 
@@ -54,18 +54,24 @@ class RemoteRun:
                         self._put(path, name, str(path.relative_to(folder)))
             self._put(run_dir / "config.yaml", "config.yaml")
 
-    def publish(self, run_dir: Path, kept: Sequence[Path]) -> None:
-        """Put the checkpoints `kept` that are not there yet, then remove all others."""
+    def publish(self, run_dir: Path, keep: Callable[[Iterable[int]], set[int]]) -> None:
+        """Put the run's checkpoints that are not there yet, then remove those that `keep`, given all iterations, leaves out.
+
+        Newer ones than the run's are removed too: it went back behind them.
+        """
+        own = list_checkpoints(run_dir)
         with self._explained("writing to"):
             for name in _SMALL_FILES:
                 if (run_dir / name).is_file():
                     self._put(run_dir / name, name)
-            for folder in kept:
+            for folder in own:
                 if not self._is_whole(folder.name):
                     for path in sorted(_files(folder), key=lambda path: path.name == MANIFEST):
                         self._put(path, "checkpoints", folder.name, str(path.relative_to(folder)))
+            names = [name for name in self._checkpoints() if own and name <= own[-1].name]
+            kept = {checkpoint_name(step) for step in keep(step_of(Path(name)) for name in names)}
             for name in self._checkpoints():
-                if name not in {folder.name for folder in kept}:
+                if name not in kept:
                     if self._is_whole(name):
                         self._storage.rm_file(self._path("checkpoints", name, MANIFEST))
                     self._storage.rm(self._path("checkpoints", name), recursive=True)
@@ -166,8 +172,8 @@ def remote_run(config: Config) -> RemoteRun | None:
     return RemoteRun(f"{url.rstrip('/')}/{config.name}") if url else None
 
 
-def publisher(config: Config, run_dir: Path) -> Callable[[list[Path]], None] | None:
-    """What copies the checkpoints of a run, given all that are kept; None where no URL is configured.
+def publisher(config: Config, run_dir: Path) -> Callable[[Scores], None] | None:
+    """What copies the checkpoints of a run, given the scores of its policies; None where no URL is configured.
 
     A copy that fails is told and made up for with the next checkpoint: the run has its own.
 
@@ -179,9 +185,10 @@ def publisher(config: Config, run_dir: Path) -> Callable[[list[Path]], None] | N
         return None
     remote.open(run_dir)
 
-    def publish(kept: list[Path]) -> None:
+    def publish(scores: Scores) -> None:
+        train = config.train
         try:
-            remote.publish(run_dir, kept)
+            remote.publish(run_dir, lambda steps: to_keep(steps, train.keep_last, train.keep_best, scores))
         except CheckpointError as error:
             logger.warning("%s; it is tried again with the next checkpoint", error)
 

@@ -20,11 +20,13 @@ import numpy as np
 
 from rlcs.checkpoint import (
     Progress,
+    Scores,
     complete_checkpoint,
     explain_write_error,
     list_checkpoints,
     remove_checkpoints,
     stage_checkpoint,
+    step_of,
     to_keep,
 )
 from rlcs.config import TrainConfig
@@ -53,7 +55,7 @@ class _Job:
     staged: Path
     progress: Progress
     parts: Mapping[str, Mapping[str, Any]]
-    scores: Mapping[int, tuple[float, ...]]
+    scores: Scores
     begun: float = 0.0
     thread: threading.Thread | None = None
     is_given_up: bool = False
@@ -69,11 +71,11 @@ class CheckpointSaver:
         config: TrainConfig,
         learner: Learner,
         *,
-        scores: Callable[[], Mapping[int, tuple[float, ...]]],
-        publish: Callable[[list[Path]], None] | None = None,
+        scores: Callable[[], Scores],
+        publish: Callable[[Scores], None] | None = None,
     ) -> None:
-        """`scores`: how good the policies of some iterations are, for `train.keep_best`. `publish`: takes all checkpoints that
-        are kept, after each new one, to another place.
+        """`scores`: how good the policies of some iterations are, for `train.keep_best`. `publish`: copies what
+        is there to other storage (`rlcs.remote_checkpoints.publisher`), after each new checkpoint.
         """
         self._run_dir = run_dir
         self._config = config
@@ -136,10 +138,10 @@ class CheckpointSaver:
         except CheckpointError as error:
             logger.warning("%s", error)
 
-    def publish(self, kept: list[Path] | None = None) -> None:
-        """Make other storage, where there is some, hold the checkpoints `kept`, or all of the run's, and no others."""
+    def publish(self, scores: Scores | None = None) -> None:
+        """Bring what other storage holds, where there is some, up to date; `scores`: if other than the present ones."""
         if self._publish is not None:
-            self._publish(list_checkpoints(self._run_dir) if kept is None else kept)
+            self._publish(self._scores() if scores is None else scores)
 
     def metrics(self) -> dict[str, float]:
         """Since the last call: `checkpoint/stall_s`, how long the loop waited, and `checkpoint/write_s`, beside it."""
@@ -168,9 +170,10 @@ class CheckpointSaver:
     def _complete(self, job: _Job) -> None:
         """Give a checkpoint its name, then remove those that are not kept."""
         complete_checkpoint(job.staged, job.progress, job.parts)
-        kept = to_keep(self._run_dir, self._config.keep_last, self._config.keep_best, job.scores)
-        remove_checkpoints([folder for folder in list_checkpoints(self._run_dir) if folder not in kept])
-        self.publish(kept)
+        folders = list_checkpoints(self._run_dir)
+        kept = to_keep(map(step_of, folders), self._config.keep_last, self._config.keep_best, job.scores)
+        remove_checkpoints([folder for folder in folders if step_of(folder) not in kept])
+        self.publish(job.scores)
 
 
 def _copied(state: Mapping[str, Any]) -> dict[str, Any]:

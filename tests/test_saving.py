@@ -178,12 +178,9 @@ def test_the_best_checkpoint_stays_though_it_is_old(tmp_path: Path) -> None:
     assert [folder.name for folder in list_checkpoints(tmp_path)] == ["step-000004", "step-000008", "step-000010"]
 
 
-def test_of_equal_scores_the_later_checkpoint_stays(tmp_path: Path) -> None:
-    for step in (1, 2, 3, 4):
-        (tmp_path / "checkpoints" / f"step-{step:06d}").mkdir(parents=True)
-    kept = to_keep(tmp_path, 1, 1, {1: (0.5,), 2: (0.5,), 3: (0.1,)})
-    assert [folder.name for folder in kept] == ["step-000002", "step-000004"]
-    assert len(to_keep(tmp_path, 1, 0, {1: (0.5,)})) == 1
+def test_of_equal_scores_the_later_checkpoint_stays() -> None:
+    assert to_keep([4, 1, 2, 3], 1, 1, {1: (0.5,), 2: (0.5,), 3: (0.1,), 9: (1.0,)}) == {2, 4}
+    assert to_keep([1, 2, 4], 1, 0, {1: (0.5,)}) == {4}
 
 
 def fill(folder: Path) -> None:
@@ -363,6 +360,34 @@ def test_a_copy_that_failed_is_made_up_for(
     saver.finish()
     assert remote._is_whole("step-000002") and remote._is_whole("step-000003")
     assert remote._checkpoints() == ["step-000002", "step-000003"]
+
+
+def test_the_best_copy_stays_though_a_fresh_machine_has_only_the_newest(tmp_path: Path, url: str) -> None:
+    config = make_config(tmp_path / "runs", url)
+    scores: Scores = {1: (0.9,), 4: (0.1,)}
+    run_dir = made_run(config, range(1, 2))
+    remote = RemoteRun(f"{url}/mine")
+
+    def go_on(steps: range) -> CheckpointSaver:
+        saver = CheckpointSaver(
+            run_dir, config.train, FileLearner(), scores=lambda: scores, publish=publisher(config, run_dir)
+        )
+        for step in steps:
+            saver.save(Progress(step), PARTS)
+            saver.finish()
+        return saver
+
+    go_on(range(2, 6))
+    assert remote._checkpoints() == ["step-000001", "step-000004", "step-000005"]
+    shutil.rmtree(run_dir)
+    fetch_run(f"{url}/mine", lambda line: None)
+    assert [folder.name for folder in list_checkpoints(run_dir)] == ["step-000005"]
+    saver = go_on(range(6, 7))
+    assert remote._checkpoints() == ["step-000001", "step-000005", "step-000006"]
+
+    shutil.rmtree(run_dir / "checkpoints" / "step-000006")  # the run was rolled back
+    saver.publish()
+    assert remote._checkpoints() == ["step-000001", "step-000005"]
 
 
 def test_storage_that_cannot_be_written_to_is_told_in_one_line_at_the_start(tmp_path: Path) -> None:

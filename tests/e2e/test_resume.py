@@ -228,5 +228,5 @@ def test_a_run_whose_folder_is_gone_resumes_from_its_copy_to_the_same_bits(
     assert process.returncode == 0, output
     files = json.loads((list_checkpoints(run)[-1] / "manifest.json").read_text())["sha256"]
     assert {name: files[name] for name in expected["files"]} == expected["files"]
-    newest = [path.name for path in sorted((copies / "away" / "checkpoints").iterdir())]
-    assert newest == [path.name for path in list_checkpoints(run)]
+    copied = {path.name for path in (copies / "away" / "checkpoints").iterdir()}
+    assert copied >= {path.name for path in list_checkpoints(run)}
