@@ -194,8 +194,9 @@ class ActorPool:
             unit.attempts += 1
             logger.warning("reward %s: %s: %d answers are scored again", name, reason, unit.num_samples)
             self._todo.appendleft(unit)
-        elif unit.num_samples == 1 and event == "crashes" and not unit.attempts:
-            unit.attempts += 1  # what ended the actor need not be this sample
+        elif event == "crashes" and not unit.attempts:
+            # What ended the actor need not be in the unit; whole, it is scored as it would have been.
+            unit.attempts += 1
             self._todo.appendleft(unit)
         elif unit.num_samples == 1:
             logger.warning("reward %s: %s on prompt %s: scored 0", name, reason, unit.prompts[0].id)

@@ -57,11 +57,12 @@ def test_a_look_tells_who_works_who_was_replaced_and_what_waits(tmp_path: Path) 
     work.join()
     assert monitor.metrics()["system/queue/scoring"] > 0
     fleet.score([group("1", ["die"])])
-    until(lambda: sum(actor.restarts for actor in seen[-1].actors) == 1 and all(a.pid for a in seen[-1].actors))
+    # One death need not be the sample's fault: two actors die over it.
+    until(lambda: sum(actor.restarts for actor in seen[-1].actors) == 2 and all(a.pid for a in seen[-1].actors))
     metrics = monitor.metrics()
     monitor.close()
     fleet.close()
-    assert sorted(metrics[f"system/restarts/scorer-{i}"] for i in range(2)) == [0, 1]
+    assert sum(metrics[f"system/restarts/scorer-{i}"] for i in range(2)) == 2
     assert metrics["system/actor_memory_gib/scorer-0"] > 0.01
     count = len(seen)
     time.sleep(0.2)
