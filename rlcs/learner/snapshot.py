@@ -42,6 +42,7 @@ class Copies:
             return self._made[key][1]
         full = whole(value.detach())
         if not self.keep:
+            self._made[key] = (value, value)  # the first rank does not gather it again, so nor must this one
             return value
         if is_sharded(value):
             full = full.cpu()
