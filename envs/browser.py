@@ -172,9 +172,7 @@ class _Session:
         size = spec["size"]
         context = self.browser.new_context(viewport={"width": size, "height": size}, offline=folder is None)
         context.set_default_timeout(_TIMEOUT_MS)
-        context.route(
-            "**/*", lambda route: route.continue_() if _is_inside(route.request.url, folder) else route.abort()
-        )
+        context.route("**/*", lambda route: _let_in(route, folder))
         page = context.new_page()
         page.on("dialog", lambda dialog: dialog.dismiss())
         page.on("popup", lambda other: other.close())
@@ -255,6 +253,16 @@ class _Opened:
 
     def _key(self) -> str:
         return json.dumps([self._spec, self.actions], sort_keys=True)
+
+
+def _let_in(route: Any, folder: Path | None) -> None:
+    """Answer a request of a page: from its own folder, or not at all. A link that leads out leaves the page as it is."""
+    if _is_inside(route.request.url, folder):
+        route.continue_()
+    elif route.request.is_navigation_request():
+        route.fulfill(status=204)  # the page of an error cannot be photographed while it comes
+    else:
+        route.abort()
 
 
 def _is_inside(url: str, folder: Path | None) -> bool:
