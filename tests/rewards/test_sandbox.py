@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import glob
 import os
 import signal
 import subprocess
@@ -38,8 +37,9 @@ def weak() -> Sandbox:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
+def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """After each test: no process of ours, no folder, no more open files than before."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # tests that run beside these have sandboxes, too
     open_before = len(os.listdir("/proc/self/fd"))
     others = set(_launched())  # worker processes of other tests' rewards
     yield
@@ -47,7 +47,7 @@ def nothing_is_left() -> Iterator[None]:
     while (left := set(_launched()) - others) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not left
-    assert not glob.glob(f"{tempfile.gettempdir()}/rlcs-sandbox-*")
+    assert not list(tmp_path.glob("rlcs-sandbox-*"))
     assert len(os.listdir("/proc/self/fd")) <= open_before
 
 
