@@ -34,6 +34,7 @@ def test_leftovers_are_learned_from_and_survive_a_stop(
         f"train.batch_size={BATCH}",
         f"train.steps={STEPS}",
         "train.save_every=1",
+        f"train.keep_last={STEPS}",  # it goes on from whichever iteration is before the last leftovers
         "eval.num_samples=1",
     ]
     result = run_cli("train", "configs/quickstart.yaml", f"output_dir={tmp_path}", "name=run", *settings, timeout_s=280)
