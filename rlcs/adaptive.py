@@ -17,7 +17,7 @@ from rlcs.curricula.adaptive import AdaptivePlan, allocate_responses
 from rlcs.curricula.base import Curriculum
 from rlcs.curricula.quadrature import Floats
 from rlcs.errors import ConfigError
-from rlcs.rollout.fleet import answered
+from rlcs.rollout.requests import answered
 from rlcs.types import Group, Prompt
 
 Request = Callable[[Sequence[Prompt], Sequence[int]], list[Group]]

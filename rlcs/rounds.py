@@ -18,7 +18,8 @@ from rlcs.curricula.base import Curriculum, Observation
 from rlcs.errors import EngineError, RLCSError
 from rlcs.leftovers import LeftoverGroups
 from rlcs.rollout.episodes import episode_metrics
-from rlcs.rollout.fleet import RolloutFleet, answered
+from rlcs.rollout.fleet import RolloutFleet
+from rlcs.rollout.requests import answered
 from rlcs.scoring import ScoringFleet, latency_metrics, merge_metrics
 from rlcs.stopwatch import Stopwatch
 from rlcs.types import Group, Prompt

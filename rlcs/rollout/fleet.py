@@ -220,7 +220,7 @@ class RolloutFleet:
         and `thinking_budget`: those of `rollout` if not given. `purpose`: an evaluation leaves no trace in what is
         generated for training afterwards, so that a run that was resumed behind it needs none.
 
-        A prompt that is `set_aside`, before or now, has none: see `answered`.
+        A prompt that is `set_aside`, before or now, has none: see `rlcs.rollout.requests.answered`.
 
         Raises:
             TooManyFaultsError: engines failed more often than `cluster.max_restarts`.
@@ -341,17 +341,6 @@ class RolloutFleet:
             reason = "is set aside: two engines failed while they answered it"
             self.set_aside[prompt.id] = reason
             self.faults.note("poison_prompts", f"prompt {prompt.id}", reason)
-
-
-def answered(prompts: Sequence[Prompt], groups: Sequence[Group]) -> list[int]:
-    """Where in `prompts` those of `groups` stand, which are in the same order and may lack some (`set_aside`)."""
-    places, position = [], 0
-    for group in groups:
-        while prompts[position] is not group.prompt:
-            position += 1
-        places.append(position)
-        position += 1
-    return places
 
 
 def _with_env(options: dict[str, Any], env: dict[str, str]) -> dict[str, Any]:

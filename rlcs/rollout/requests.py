@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from rlcs.types import Group, Prompt
+
 STRIKES = 2
 """A request whose engine fails so many times while it holds it is set aside: it is taken for the cause."""
 
@@ -55,3 +57,14 @@ class Requests:
         self._open.difference_update(aside)
         self.set_aside += aside
         return again, aside
+
+
+def answered(prompts: Sequence[Prompt], groups: Sequence[Group]) -> list[int]:
+    """Where in `prompts` those of `groups` stand, which are in the same order and may lack some (`set_aside`)."""
+    places, position = [], 0
+    for group in groups:
+        while prompts[position] is not group.prompt:
+            position += 1
+        places.append(position)
+        position += 1
+    return places

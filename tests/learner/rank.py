@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -57,6 +58,8 @@ def main(rank: int, size: int, port: int, folder: Path) -> None:
             save_file(weights, out / "weights.safetensors")
     ranks.barrier()
     ranks.close()
+    sys.stdout.flush()
+    os._exit(0)  # gloo's threads may outlive the group, and then end a Python that winds up with SIGABRT
 
 
 if __name__ == "__main__":
