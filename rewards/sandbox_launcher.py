@@ -75,16 +75,19 @@ def main(control_fd: int) -> None:
     try:
         if order["isolated"]:
             _enter_namespaces()
+        alive, held = os.pipe()  # the launcher holds one end: the other closes with its death
         pid = os.fork()
     except (OSError, SetupError) as error:
         _report(control, {"setup": str(error)})
         return
     if pid == 0:
+        os.close(held)
         try:
-            _become_program(order)
+            _become_program(order, alive)
         except (OSError, SetupError, ValueError) as error:
             _report(control, {"setup": str(error)})
         os._exit(_SETUP_FAILED)
+    os.close(alive)
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):  # or the far ends would not see that the program closed them
         os.dup2(null, descriptor)
@@ -126,8 +129,8 @@ def _enter_namespaces() -> None:
             file.write(text)
 
 
-def _become_program(order: dict[str, Any]) -> NoReturn:
-    """Shut this process in, and execute the program."""
+def _become_program(order: dict[str, Any], alive: int) -> NoReturn:
+    """Shut this process in, and execute the program; `alive` closes where the launcher dies."""
     limits = order["limits"]
     os.umask(0o022)
     if order["isolated"]:
@@ -143,7 +146,9 @@ def _become_program(order: dict[str, Any]) -> NoReturn:
         _drop_root()
     for capability in range(64):
         _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # here, since another user would have undone it
+    if select.select([alive], [], [], 0)[0]:  # the launcher died before: its death will be told to nobody
+        os._exit(_SETUP_FAILED)
     _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     _set_limits(limits)

@@ -246,7 +246,8 @@ def test_programs_run_side_by_side_in_threads(sandbox: Sandbox) -> None:
     assert found == [f"{n}\n".encode() for n in range(12)]
 
 
-def test_the_program_ends_with_its_parent(sandbox: Sandbox) -> None:
+@pytest.mark.parametrize("delay_s", [0.0, 0.002, 0.01, 0.5])
+def test_the_program_ends_with_its_parent_however_early_that_dies(sandbox: Sandbox, delay_s: float) -> None:
     program = """
 from rlcs.rewards.sandbox import Sandbox
 with Sandbox().start({"p.py": "import time; time.sleep(1000)"}, ["p.py"]) as program:
@@ -260,6 +261,7 @@ with Sandbox().start({"p.py": "import time; time.sleep(1000)"}, ["p.py"]) as pro
     while not (programs := launcher.children()) and time.monotonic() < started + 10:
         time.sleep(0.01)
     assert programs
+    time.sleep(delay_s)
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     parent.stdout.close()
