@@ -46,6 +46,8 @@ class FileLearner:
 
     def begin_save(self, folder: Path, *, background: bool) -> None:
         self._error = None
+        if self.lost:  # a dead process writes nothing, least of all into the next checkpoint's time
+            return
         self._thread = threading.Thread(target=self._write, args=(folder,))
         self._thread.start()
         if not background:
