@@ -6,11 +6,15 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlcs.config import ClusterConfig
 from rlcs.errors import ConfigError, EngineError, RLCSError
+
+if TYPE_CHECKING:
+    import psutil
 
 logger = logging.getLogger(__name__)
 
@@ -151,8 +155,15 @@ def _end_process(process: ActorProcess) -> None:
         found.kill()
     except psutil.NoSuchProcess:
         return
-    for child in children:
+    kill_all(children)
+
+
+def kill_all(processes: Iterable[psutil.Process]) -> None:
+    """Kill processes, some of which may have ended by themselves."""
+    import psutil
+
+    for process in processes:
         try:
-            child.kill()
+            process.kill()
         except psutil.NoSuchProcess:
             continue

@@ -19,7 +19,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -188,12 +188,20 @@ def latest_checkpoint(run_dir: Path) -> Path:
     """
     if not (run_dir / "config.yaml").is_file():
         raise CheckpointError(f"{run_dir} is no run's folder (it has no config.yaml)")
-    for folder in reversed(list_checkpoints(run_dir)):
+    newest = newest_whole(list_checkpoints(run_dir))
+    if newest is None:
+        raise CheckpointError(f"{run_dir} has no whole checkpoint: start the run anew under another name")
+    return newest
+
+
+def newest_whole(folders: Sequence[Path]) -> Path | None:
+    """The last of some checkpoints, oldest first, that is whole, or None; damaged ones after it are named in the log."""
+    for folder in reversed(folders):
         problem = find_damage(folder)
         if problem is None:
             return folder
         logger.warning("checkpoint %s is passed over: %s", folder, problem)
-    raise CheckpointError(f"{run_dir} has no whole checkpoint: start the run anew under another name")
+    return None
 
 
 def newest_curriculum(run_dir: Path) -> tuple[int, dict[str, Any]] | None:
@@ -241,6 +249,11 @@ def save_arrays(stem: Path, state: Mapping[str, Any]) -> None:
     rest = {name: value for name, value in state.items() if name not in arrays}
     save_file(arrays, str(stem.with_suffix(".safetensors")))
     stem.with_suffix(".json").write_text(json.dumps(rest))
+
+
+def copied(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state whose arrays do not change any more."""
+    return {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in state.items()}
 
 
 def load_arrays(stem: Path) -> dict[str, Any]:

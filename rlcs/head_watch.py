@@ -11,6 +11,8 @@ import sys
 import threading
 from collections.abc import Callable
 
+from rlcs.actors import kill_all
+
 _EVERY_S = 2.0
 _PATIENCE = 5
 """Refused connections in a row after which the head is lost: Ray's own patience is a minute."""
@@ -55,9 +57,5 @@ def end_process(line: str) -> None:
     import psutil
 
     print(line, file=sys.stderr, flush=True)
-    for child in psutil.Process().children(recursive=True):
-        try:
-            child.kill()
-        except psutil.NoSuchProcess:
-            continue
+    kill_all(psutil.Process().children(recursive=True))
     os._exit(1)

@@ -10,7 +10,6 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from rlcs.config_health import WATCHES, Action, HealthConfig
 
@@ -120,12 +119,6 @@ class HealthWatch:
         if _GAP in means and means[_GAP] > config.max_logprob_gap:
             text = f"engine and learner differ by {means[_GAP]:.3g} in a token's log-probability, on average"
             yield "logprob_gap", (text, window)
-
-
-def good_checkpoint(checkpoints: Sequence[tuple[int, Path]], good_step: int) -> Path | None:
-    """The newest of the checkpoints, given with their steps, that was written at `good_step` or before; or None."""
-    good = [(step, folder) for step, folder in checkpoints if step <= good_step]
-    return max(good)[1] if good else None
 
 
 def _mean(values: Sequence[float] | deque[float]) -> float:

@@ -37,7 +37,7 @@ from rlcs.progress import Display
 from rlcs.remote_checkpoints import fetch_newer, fetch_run
 from rlcs.rollout.episodes import EpisodeSettings
 from rlcs.rollout.fleet import RolloutFleet
-from rlcs.runlog import EvaluationRow, read_evaluations
+from rlcs.runlog import EvaluationRow, recorded_evaluation
 from rlcs.scoring import ScoringFleet
 from rlcs.sft import SFTExample
 from rlcs.trainer import Trainer
@@ -178,7 +178,7 @@ def _run(
             head.start()
             if checkpoint is None:
                 trainer.save()  # a run that fails or is stopped early can be resumed
-            before = _recorded_before(run_dir)
+            before = recorded_evaluation(run_dir, 0)
             if not before and trainer.progress.step == 0:
                 with _clock(summary, "evaluate_before"):
                     display.stage(f"evaluating {len(materials.data.eval):,} held-out prompts")
@@ -264,12 +264,6 @@ def _teach(policy: str, examples: list[SFTExample], config: Config, display: Dis
     with _whole_or_nothing(config.run_dir):
         display.stage(f"cold start: {config.sft.steps} steps on {len(examples):,} worked solutions")
         return teach_format(policy, examples, config, config.run_dir / "policy-sft", display.cold_start)
-
-
-def _recorded_before(run_dir: Path) -> list[EvaluationRow]:
-    """The first evaluation of a run, if it was made before training."""
-    rows = read_evaluations(run_dir) if (run_dir / "evaluations.jsonl").exists() else []
-    return [row for row in rows if row.step == 0]
 
 
 def _check_lengths(config: Config, policy: str, data: DataSplits) -> None:
@@ -429,7 +423,7 @@ def evaluate_run(
     if curve:
         display.thinking_curve(curve)
         return curve
-    before = _recorded_before(run_dir)
+    before = recorded_evaluation(run_dir, 0)
     if before and rows and before[0].num_samples == rows[0].num_samples and rows[0].step != 0:
         display.evaluation(before, rows)
     else:

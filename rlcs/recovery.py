@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rlcs.checkpoint import find_damage, latest_checkpoint, list_checkpoints, load_progress
+from rlcs.checkpoint import latest_checkpoint, list_checkpoints, newest_whole, step_of
 from rlcs.config_health import HealthConfig
 from rlcs.errors import HealthError, LearnerLostError
 from rlcs.faults import Faults
-from rlcs.health import Finding, good_checkpoint
+from rlcs.health import Finding
 from rlcs.runlog import read_faults
 
 logger = logging.getLogger(__name__)
@@ -53,8 +53,7 @@ def heed(findings: Sequence[Finding], run_dir: Path, faults: Faults) -> Path | N
     first = next((finding for finding in findings if finding.action != "warn"), None)
     if first is None:
         return None
-    whole = [folder for folder in list_checkpoints(run_dir) if find_damage(folder) is None]
-    good = good_checkpoint([(load_progress(folder).step, folder) for folder in whole], first.good_step)
+    good = newest_whole([folder for folder in list_checkpoints(run_dir) if step_of(folder) <= first.good_step])
     if first.action == "roll_back" and good is not None:
         return good
     kept = f"{good} is from before it" if good is not None else "no checkpoint that is left is from before it"

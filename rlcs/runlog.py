@@ -83,6 +83,7 @@ __all__ = [
     "read_parquet",
     "read_prompt_text",
     "read_prompts",
+    "recorded_evaluation",
     "shortened",
     "step_files",
 ]
@@ -191,8 +192,7 @@ class RunLog:
 
     def evaluation(self, step: int) -> list[EvaluationRow]:
         """The rows of an evaluation that was written; none where there is none."""
-        rows = read_evaluations(self._dir) if (self._dir / "evaluations.jsonl").exists() else []
-        return [row for row in rows if row.step == step]
+        return recorded_evaluation(self._dir, step)
 
     def scores(self) -> dict[int, tuple[float, float]]:
         """By iteration, the held-out accuracy and mean reward after it; not that before training."""
@@ -254,6 +254,12 @@ def read_evaluations(run_dir: Path) -> list[EvaluationRow]:
         return [evaluation_row(line) for line in read_lines(path)]
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}; remove the row") from error
+
+
+def recorded_evaluation(run_dir: Path, step: int) -> list[EvaluationRow]:
+    """The rows of the evaluation after `step` iterations; none where there is none."""
+    rows = read_evaluations(run_dir) if (run_dir / "evaluations.jsonl").exists() else []
+    return [row for row in rows if row.step == step]
 
 
 def evaluation_row(line: Mapping[str, Any]) -> EvaluationRow:

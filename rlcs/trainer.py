@@ -15,7 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlcs.actors import start_ray, stop_ray
-from rlcs.checkpoint import Progress, list_checkpoints, load_arrays, load_part, load_progress, remove_checkpoints
+from rlcs.checkpoint import (
+    Progress,
+    copied,
+    list_checkpoints,
+    load_arrays,
+    load_part,
+    load_progress,
+    remove_checkpoints,
+)
 from rlcs.config import Config
 from rlcs.curricula.base import Curriculum
 from rlcs.data import DataSplits
@@ -334,8 +342,7 @@ class Trainer:
         """Evaluate the current policy on the held-out prompts; the rows are written to the run's folder.
 
         An empty list where there are no held-out prompts. Nothing is done where the folder has the rows already, as after
-        a stop behind an evaluation. Raises GraceOver where it is
-        cut off.
+        a stop behind an evaluation. Raises GraceOver where it is cut off.
         """
         if not self.data.eval:
             return []
@@ -356,8 +363,7 @@ class Trainer:
     def _parts(self) -> dict[str, dict[str, Any]]:
         """A copy of what a checkpoint holds besides learner and counters; see `_load`."""
         assert self._rollouts is not None
-        drawn = {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in self._curriculum.state_dict().items()}
-        parts = {"curriculum": drawn, "rollouts": self._rollouts.state_dict()}
+        parts = {"curriculum": copied(self._curriculum.state_dict()), "rollouts": self._rollouts.state_dict()}
         return parts | ({"leftovers": self._leftovers.state_dict()} if len(self._leftovers) else {})
 
     def close(self) -> None:

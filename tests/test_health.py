@@ -12,7 +12,7 @@ from rlcs.checkpoint import Progress, save_checkpoint
 from rlcs.config_health import WATCHES, HealthConfig
 from rlcs.errors import HealthError
 from rlcs.faults import Faults
-from rlcs.health import Finding, HealthWatch, good_checkpoint
+from rlcs.health import Finding, HealthWatch
 from rlcs.recovery import heed, lower_rate
 
 GOOD = {
@@ -113,11 +113,13 @@ def test_a_replayed_watch_goes_on_as_one_that_never_stopped(rows: list[dict[str,
     )
 
 
-def test_the_newest_checkpoint_from_before_the_trouble_is_good() -> None:
-    checkpoints = [(step, Path(f"step-{step}")) for step in (5, 10, 15)]
-    assert good_checkpoint(checkpoints, 14) == Path("step-10")
-    assert good_checkpoint(checkpoints, 15) == Path("step-15")
-    assert good_checkpoint(checkpoints, 4) is None
+def test_the_newest_checkpoint_from_before_the_trouble_is_good(tmp_path: Path) -> None:
+    _, ten, fifteen = (write_checkpoint(tmp_path, step) for step in (5, 10, 15))
+    faults = Faults(3)
+    assert heed([finding("roll_back", 14)], tmp_path, faults) == ten
+    assert heed([finding("roll_back", 15)], tmp_path, faults) == fifteen
+    with pytest.raises(HealthError, match="no checkpoint that is left is from before it"):
+        heed([finding("roll_back", 4)], tmp_path, faults)
 
 
 def write_checkpoint(run_dir: Path, step: int) -> Path:
