@@ -38,7 +38,7 @@ test: check ## check, then run the tests, a true run of Ray and vLLM among them
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(PURE)
+	RLCS_FUZZ_SECONDS=60 $(BIN)/python -m pytest -n 2 --dist loadfile $(PURE)
 	RLCS_REQUIRE_E2E=1 $(BIN)/python -m pytest tests $(PURE:%=--ignore %)
 endif
 
@@ -48,8 +48,9 @@ test-slow: setup ## run the tests that take long
 test-gpu: setup ## run the tests that need a GPU
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 
-fuzz: setup ## try the readers of files on many more damaged ones (an hour)
-	RLCS_FUZZ_EXAMPLES=$(or $(EXAMPLES),100000) $(BIN)/python -m pytest tests/fuzz --timeout 0 $(ARGS)
+fuzz: setup ## try the readers of files on damaged ones for MINUTES=60 each, from SEED=1000000 on (ARGS="-n 2": two at a time)
+	RLCS_FUZZ_SECONDS=$$((60 * $(or $(MINUTES),60))) RLCS_FUZZ_SEED=$(or $(SEED),1000000) \
+		$(BIN)/python -m pytest tests/fuzz --timeout 0 -rP $(ARGS)
 
 check: setup ## ruff, mypy and bandit
 	$(BIN)/ruff check

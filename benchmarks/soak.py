@@ -1,6 +1,6 @@
 """Does a long run leak? Memory, open files and processes of a run of many iterations, and what is left after its end.
 
-    python benchmarks/soak.py [--steps 500] [--end finish|interrupt|kill] [--every 5] [--set key=value ...]
+    python benchmarks/soak.py [--steps 500] [--end finish|interrupt|kill] [--every 5] [--output DIR] [--set key=value ...]
 
 Runs configs/quickstart.yaml with so many iterations and looks at every process of it each `--every` seconds. Prints for each
 process that lived through half of the run: memory after warm-up (a fifth of the iterations) and at the end, the slope of a
@@ -105,15 +105,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--end", choices=("finish", "interrupt", "kill"), default="finish")
     parser.add_argument("--every", type=float, default=5.0)
+    parser.add_argument("--output", type=Path, help="keep the run's folder here, as soak; thrown away without it")
     parser.add_argument("--set", nargs="*", default=[], help="further settings of the run")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.output or temporary
         run = Path(folder) / "soak"
         segments = set(SHARED.iterdir())
         command = [sys.executable, "-m", "rlcs.cli", "train", str(CONFIG), f"output_dir={folder}", "name=soak"]
         command += [f"train.steps={arguments.steps + (arguments.end != 'finish')}", *arguments.set]
         started = time.monotonic()
-        with (Path(folder) / "output").open("w") as output:
+        with (Path(temporary) / "output").open("w") as output:
             driver = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, text=True)
             tracks, seen = watch(driver, run, arguments.every, arguments.steps, arguments.end)
             code = driver.wait()
@@ -124,7 +126,7 @@ def main() -> None:
         new = sorted(path.name for path in set(SHARED.iterdir()) - segments)
         last = done(run)
         if code and arguments.end == "finish":
-            print((Path(folder) / "output").read_text()[-2000:])
+            print((Path(temporary) / "output").read_text()[-2000:])
     print(f"{last} iterations in {time.monotonic() - started:.0f} s, exit code {code} ({arguments.end})")
     print("| process | MB after warm-up | MB at the end | MB an iteration | open files then | at the end |")
     print("|---|---|---|---|---|---|")

@@ -240,7 +240,10 @@ class Curriculum(ABC):
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that `load_state_dict` needs to go on exactly: numpy arrays and JSON scalars, no nesting."""
+        """Everything that `load_state_dict` needs to go on exactly: numpy arrays and JSON scalars, no nesting.
+
+        Arrays are copies: a checkpoint is written while the curriculum goes on.
+        """
         state: dict[str, Any] = {
             "num_rows": len(self.table),
             "domain_names": json.dumps(self.table.domain_names),

@@ -14,7 +14,7 @@ from typing import Any
 
 from rlcs.envs.base import Environment, WorkedSolution
 from rlcs.envs.worked_solutions import SOLVERS
-from rlcs.errors import ConfigError
+from rlcs.errors import ConfigError, one_line
 from rlcs.types import Prompt, prompt_id
 
 _CHUNK = 256
@@ -119,8 +119,7 @@ def _items(task: str, params: dict[str, Any], seed: int) -> Iterator[dict[str, A
         for index in range(_CHUNK):
             yield dataset[index]
     except Exception as error:  # a task checks its parameters when it is made, or fails on them in ways of its own
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError(f"data.tasks: reasoning-gym task {task!r} refuses {params}: {reason}") from error
+        raise ConfigError(f"data.tasks: reasoning-gym task {task!r} refuses {params}: {one_line(error)}") from error
 
 
 def _check_task(task: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from rlcs.errors import RewardError
+from rlcs.errors import RewardError, one_line
 from rlcs.rewards.base import Reward
 from rlcs.rewards.extract import ExtractOptions, Fallback
 
@@ -35,13 +35,7 @@ def construct(form: str, cls: type[Reward], offered: Mapping[str, Any], options:
     except RewardError:
         raise
     except Exception as error:
-        raise RewardError(f"reward {form!r} cannot be made: {describe_error(error)}") from error
-
-
-def describe_error(error: BaseException) -> str:
-    """An exception in one line."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+        raise RewardError(f"reward {form!r} cannot be made: {one_line(error, typed=True)}") from error
 
 
 def _extract_options(form: str, given: Mapping[str, Any]) -> ExtractOptions:

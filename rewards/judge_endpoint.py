@@ -14,7 +14,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from rlcs.errors import RewardError
+from rlcs.errors import RewardError, one_line
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -216,6 +216,5 @@ def _content_of(body: str) -> str | None:
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())[:200] or type(error).__name__
     cause = error.__cause__
-    return f"{text} {' '.join(str(cause).split())[:100]}".strip() if cause is not None else text
+    return one_line(error, 200) + (f" {one_line(cause, 100)}" if cause is not None else "")

@@ -18,10 +18,10 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rlcs.errors import RewardError
+from rlcs.errors import RewardError, one_line
 from rlcs.plugins import load_object
 from rlcs.rewards.base import RESERVED_COLUMNS, Reward
-from rlcs.rewards.construct import construct, describe_error
+from rlcs.rewards.construct import construct
 from rlcs.rewards.verifier import Judge
 from rlcs.types import Prompt, Score
 
@@ -86,7 +86,7 @@ class LoadedReward:
         try:
             self._target.setup()
         except Exception as error:
-            raise RewardError(f"reward {self.name!r} cannot be set up: {describe_error(error)}") from error
+            raise RewardError(f"reward {self.name!r} cannot be set up: {one_line(error, typed=True)}") from error
         self._is_set_up = True
 
     def score_batch(
@@ -127,7 +127,7 @@ class LoadedReward:
             return self._target.validate(prompt.answer, **columns_of(prompt))
         except Exception as error:
             raise RewardError(
-                f"reward {self.name!r}: validate raised {describe_error(error)} on prompt {prompt.id}"
+                f"reward {self.name!r}: validate raised {one_line(error, typed=True)} on prompt {prompt.id}"
             ) from error
 
     def take_counts(self) -> dict[str, int]:
@@ -175,11 +175,13 @@ class LoadedReward:
         except Exception as error:
             if not self._builtin:
                 raise RewardError(
-                    f"reward {self.name!r} raised {describe_error(error)} on prompt {prompt.id}"
+                    f"reward {self.name!r} raised {one_line(error, typed=True)} on prompt {prompt.id}"
                 ) from error
-            logger.warning("reward %s raised %s on prompt %s: scored 0", self.name, describe_error(error), prompt.id)
+            logger.warning(
+                "reward %s raised %s on prompt %s: scored 0", self.name, one_line(error, typed=True), prompt.id
+            )
             self._counts["verifier_errors"] += 1
-            return Score(0.0, correct=False, detail=f"the verifier raised {describe_error(error)}")
+            return Score(0.0, correct=False, detail=f"the verifier raised {one_line(error, typed=True)}")
 
     def _score_with_function(
         self, function: Callable[..., Any], prompts: list[Prompt], texts: list[str], rows: list[dict[str, Any]]
@@ -189,7 +191,7 @@ class LoadedReward:
         except Exception as error:
             index = self._find_culprit(function, prompts, texts, rows)
             where = "the batch" if index is None else _where(prompts, index)
-            raise RewardError(f"reward {self.name!r} raised {describe_error(error)} on {where}") from error
+            raise RewardError(f"reward {self.name!r} raised {one_line(error, typed=True)} on {where}") from error
         values = values.tolist() if hasattr(values, "tolist") else values
         if not isinstance(values, Sequence) or isinstance(values, str):
             raise RewardError(

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from rlcs.errors import CheckpointError
+from rlcs.errors import CheckpointError, one_line
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +167,7 @@ def explain_write_error(run_dir: Path, step: int, error: BaseException | str) ->
     """The one line about a checkpoint that could not be written."""
     whole = list_checkpoints(run_dir)
     last = f"{whole[-1].name} is the last whole one" if whole else "there is none before it"
-    cause = " ".join(str(error).split())[:300]
+    cause = one_line(error)
     advice = "make room" if is_disk_full(error) else "mend that"
     return CheckpointError(
         f"the checkpoint of iteration {step} could not be written to {run_dir / 'checkpoints'} ({cause}); {last}: "
@@ -249,11 +249,6 @@ def save_arrays(stem: Path, state: Mapping[str, Any]) -> None:
     rest = {name: value for name, value in state.items() if name not in arrays}
     save_file(arrays, str(stem.with_suffix(".safetensors")))
     stem.with_suffix(".json").write_text(json.dumps(rest))
-
-
-def copied(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A state whose arrays do not change any more."""
-    return {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in state.items()}
 
 
 def load_arrays(stem: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from rlcs.errors import DataError
+from rlcs.errors import DataError, first_line, one_line
 
 if TYPE_CHECKING:
     import pyarrow
@@ -134,7 +134,7 @@ def _json_row(number: int, line: bytes) -> Row | BadRow:
     except json.JSONDecodeError as error:
         return BadRow(number, f"not JSON: {error.msg} at column {error.colno}")
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits, brackets without end
-        return BadRow(number, f"not usable JSON: {' '.join(str(error).split())[:80]}")
+        return BadRow(number, f"not usable JSON: {one_line(error, 80)}")
     if not isinstance(values, dict):
         return BadRow(number, f'not a JSON object like {{"prompt": ..., "answer": ...}} but a {type(values).__name__}')
     return Row(number, values)
@@ -259,7 +259,7 @@ def _with_json(number: int, values: dict[str, Any], columns: list[str]) -> Row |
             try:
                 values[name] = json.loads(values[name])
             except (ValueError, RecursionError) as error:
-                return BadRow(number, f"{name} is not JSON: {' '.join(str(error).split())[:80]}")
+                return BadRow(number, f"{name} is not JSON: {one_line(error, 80)}")
     return Row(number, values)
 
 
@@ -308,8 +308,3 @@ def _check_columns(columns: list[str], path: Path) -> None:
         raise DataError(f"{path}: column {twice[0]!r} is there twice, so one would be lost: rename one")
     if not all(is_unicode(name) for name in columns):
         raise DataError(f"{path}: a column name is not UTF-8 text")
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, shortened; its type where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -55,3 +55,15 @@ class CheckpointError(RLCSError):
     """A checkpoint or a run folder is missing, damaged or of another version."""
 
     exit_code = 2
+
+
+def one_line(error: BaseException, limit: int = 300, *, typed: bool = False) -> str:
+    """An exception's message on one line, cut to `limit` characters; its type before it (`typed`), or alone if it is empty."""
+    text, name = " ".join(str(error).split()), type(error).__name__
+    return (f"{name}: {text}" if text and typed else text or name)[:limit]
+
+
+def first_line(error: BaseException, limit: int = 200, *, typed: bool = False) -> str:
+    """The first line of an exception's message, for errors that go on with details; else as `one_line`."""
+    text, name = (str(error).strip().splitlines() or [""])[0], type(error).__name__
+    return (f"{name}: {text}" if text and typed else text or name)[:limit]

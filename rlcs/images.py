@@ -10,7 +10,7 @@ import io
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from rlcs.errors import DataError
+from rlcs.errors import DataError, first_line
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -89,7 +89,7 @@ def _open(data: bytes, max_pixels: int) -> PIL.Image.Image:
     except PIL.UnidentifiedImageError as error:
         raise ImageError(f"it is no picture of a known format ({', '.join(_FORMATS)})") from error
     except Exception as error:  # Pillow's decoders raise errors of a dozen roots on damaged files
-        raise ImageError(f"it is damaged: {_first_line(error)}") from error
+        raise ImageError(f"it is damaged: {first_line(error)}") from error
     width, height = image.size
     if width * height > max_pixels:
         raise ImageError(f"it has {width} x {height} pixels, the limit is {max_pixels:,}")
@@ -102,7 +102,7 @@ def _frames(image: PIL.Image.Image, count: int) -> Iterator[PIL.Image.Image]:
             image.seek(index)
             image.load()
         except Exception as error:  # as above
-            raise ImageError(f"frame {index + 1} is truncated or damaged: {_first_line(error)}") from error
+            raise ImageError(f"frame {index + 1} is truncated or damaged: {first_line(error)}") from error
         yield image
 
 
@@ -121,8 +121,4 @@ def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
             return PIL.Image.alpha_composite(white, image).convert("RGB")
         return image.convert("RGB")
     except Exception as error:  # as above
-        raise ImageError(f"it is truncated or damaged: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise ImageError(f"it is truncated or damaged: {first_line(error)}") from error

@@ -24,7 +24,7 @@ from rlcs.curricula.base import Curriculum, PromptTable
 from rlcs.curricula.loading import load_curriculum
 from rlcs.data import DataSplits, describe
 from rlcs.envs.base import Environment
-from rlcs.errors import CheckpointError, ConfigError, EngineError, RLCSError
+from rlcs.errors import CheckpointError, ConfigError, EngineError, RLCSError, one_line
 from rlcs.evaluation import BudgetRow, evaluate, mean_accuracy, thinking_curve
 from rlcs.faults import Faults
 from rlcs.head_watch import HeadWatch, end_process
@@ -208,7 +208,7 @@ def _run(
                 display.stage(f"the run failed. Go on from its last checkpoint with:  rlcs train --resume {run_dir}")
             if isinstance(error, EngineError):
                 raise
-            raise EngineError(f"Ray failed: {' '.join(str(error).split())[:300]}") from error
+            raise EngineError(f"Ray failed: {one_line(error)}") from error
         except OSError as error:
             if is_disk_full(error):
                 raise explain_full_disk(run_dir, error) from error

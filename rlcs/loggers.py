@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rlcs.config import LoggingConfig
-from rlcs.errors import ConfigError
+from rlcs.errors import ConfigError, one_line
 from rlcs.vitals import Snapshot
 
 logger = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ class LoggerSet(MetricLogger):
                 getattr(tool, method)(*arguments)
             except Exception as error:
                 # Whatever a tool's own client raises: a lost connection must not end a run of days.
-                reason = " ".join(str(error).split())[:300]
+                reason = one_line(error)
                 logger.warning("%s is switched off for the rest of the run: %s", tool.name, reason)
                 self._tools.remove(tool)
 
@@ -133,7 +133,7 @@ class WandbLogger(MetricLogger):
                 config=dict(run_config),
             )
         except wandb.errors.Error as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise ConfigError(
                 f"logging.wandb: Weights & Biases cannot be started: {reason} (`wandb login`, or WANDB_MODE=offline)"
             ) from error
@@ -175,7 +175,7 @@ class MLflowLogger(MetricLogger):
                 identity.write_text(f"{self._id}\n", encoding="utf-8")
                 self._client.log_dict(self._id, dict(run_config), "config.json")
         except mlflow.exceptions.MlflowException as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise ConfigError(f"logging.mlflow: MLflow cannot be started at {uri}: {reason}") from error
 
     def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:

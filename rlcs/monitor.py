@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from rlcs.errors import one_line
 from rlcs.vitals import ActorState, Snapshot, Vitals, Watched, resident_gib
 
 logger = logging.getLogger(__name__)
@@ -125,5 +126,5 @@ class Monitor:
             except Exception as error:
                 # Whatever Ray raises while a cluster changes or ends: a run must not fail for being watched.
                 if not self._end.is_set():
-                    logger.warning("the actors could not be looked at: %s", " ".join(str(error).split())[:300])
+                    logger.warning("the actors could not be looked at: %s", one_line(error))
             self._end.wait(self._every_s)

@@ -27,7 +27,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from rlcs.errors import RLCSError
+from rlcs.errors import RLCSError, one_line
 
 
 def load_object(form: str, *, group: str, builtins: Mapping[str, str], what: str, error: type[RLCSError]) -> Any:
@@ -156,7 +156,7 @@ def _guarded(
 
 def _one_line(reason: BaseException, path: Path | None) -> str:
     """`ValueError: text (file.py, line 3)`: the line in the plug-in's own file if known, else where it was raised."""
-    text = f"{type(reason).__name__}: {' '.join(str(reason).split())}"
+    text = one_line(reason, 1000, typed=True)
     if isinstance(reason, SyntaxError):
         return text  # says file and line itself
     frames = traceback.extract_tb(reason.__traceback__)

@@ -17,7 +17,7 @@ from rlcs.adapters import base_model, is_adapter_folder
 from rlcs.config import Config
 from rlcs.data import describe
 from rlcs.data_files import check_exists
-from rlcs.errors import ConfigError, DataError
+from rlcs.errors import ConfigError, DataError, one_line
 from rlcs.models import check_model_folder
 from rlcs.types import Prompt
 from rlcs.weight_sync import choose_backend
@@ -196,8 +196,7 @@ def _render(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> str:
     try:
         text = tokenizer.apply_chat_template(prompt.messages, add_generation_prompt=True, tokenize=False)
     except Exception as error:  # a template is foreign code: jinja's errors, and any that its operations raise
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"the model's chat template refuses prompt {describe(prompt)}: {reason}") from error
+        raise DataError(f"the model's chat template refuses prompt {describe(prompt)}: {one_line(error)}") from error
     assert isinstance(text, str)
     return text
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rlcs.config import Config
 from rlcs.data import DataSplits
 from rlcs.envs.base import EpisodeEnvironment, load_env
-from rlcs.errors import ConfigError
+from rlcs.errors import ConfigError, one_line
 from rlcs.turns import TurnTemplate
 
 if TYPE_CHECKING:
@@ -31,9 +31,7 @@ def check_episodes(config: Config, data: DataSplits, tokenizer: PreTrainedTokeni
         try:
             state = env.reset(prompt)
         except Exception as error:  # somebody's code
-            raise ConfigError(
-                f"{where}: reset raised {type(error).__name__}: {' '.join(str(error).split())}"
-            ) from error
+            raise ConfigError(f"{where}: reset raised {one_line(error, typed=True)}") from error
         try:
             json.dumps([state, prompt.metadata])
         except (TypeError, ValueError) as error:

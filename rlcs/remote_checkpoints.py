@@ -17,11 +17,10 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from rlcs.checkpoint import MANIFEST, Scores, checkpoint_name, find_damage, list_checkpoints, step_of, to_keep
 from rlcs.config import Config
-from rlcs.errors import CheckpointError
+from rlcs.errors import CheckpointError, one_line
 
 logger = logging.getLogger(__name__)
 
@@ -161,9 +160,11 @@ class RemoteRun:
         except CheckpointError:
             raise
         except ImportError as error:
-            raise CheckpointError(f"train.checkpoint_url {self.url}: {_line(error)}") from error
+            raise CheckpointError(f"train.checkpoint_url {self.url}: {one_line(error, typed=True)}") from error
         except Exception as error:
-            raise CheckpointError(f"{doing} train.checkpoint_url {self.url} failed: {_line(error)}") from error
+            raise CheckpointError(
+                f"{doing} train.checkpoint_url {self.url} failed: {one_line(error, typed=True)}"
+            ) from error
 
 
 def remote_run(config: Config) -> RemoteRun | None:
@@ -233,7 +234,3 @@ def _newest_step(run_dir: Path) -> int:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def _line(error: Any) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlcs.config_loading import dump_config, load_config
-from rlcs.data_files import first_line
-from rlcs.errors import ConfigError, DataError, RewardError
+from rlcs.errors import ConfigError, DataError, RewardError, first_line
 from rlcs.interrupt import StopRequest
 from rlcs.models import build_tiny_policy, check_model_folder
 from rlcs.preference_data import PreferencePair, PreferenceSplits, load_preferences

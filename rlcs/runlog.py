@@ -26,13 +26,14 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlcs.config import LoggingConfig
-from rlcs.errors import CheckpointError
+from rlcs.errors import CheckpointError, one_line
 from rlcs.faults import Fault
 from rlcs.loggers import TABLE_COLUMNS, LoggerSet
 from rlcs.machine import Gauges, describe
@@ -135,6 +136,8 @@ class RunLog:
         self._gauges = Gauges(run_dir)
         self._fault_lock = threading.Lock()
         self._compactor = Compactor()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="rlcs-rollouts")
+        self._writing: Future[None] | None = None
         for folder in self._folders():
             remove_leftovers(folder)
         append_lines(run_dir / "starts.jsonl", [{"schema": SCHEMA_VERSION, "time": time.time(), **describe()}])
@@ -163,19 +166,34 @@ class RunLog:
         self._loggers.log_metrics(step, metrics)
 
     def write_rollouts(self, step: int, groups: Sequence[Group], kept: Iterable[int]) -> None:
-        """Write every response of an iteration; `kept` are the indices of the groups that were learned from."""
+        """Write every response of an iteration; `kept` are the indices of the groups that were learned from.
+
+        The files are written beside the next iteration; `flush` waits for them. Raises what went wrong with those before.
+        """
         if not self._config.rollouts_every or step % self._config.rollouts_every:
             return
+        self.flush()
         kept = set(kept)
-        responses, draws = self._folders()
         rollouts = rollouts_table(step, groups, kept, self._config.token_groups)
-        save_pictures(responses / "images", groups[: self._config.token_groups])
-        write_parquet(rollouts, step_path(responses, step))
-        write_parquet(draws_table(step, groups, kept), step_path(draws, step))
-        self._compactor.start_if_due([responses, draws])
+        draws = draws_table(step, groups, kept)
+        shown = groups[: self._config.token_groups]
+        self._writing = self._writer.submit(self._write_tables, step, rollouts, draws, shown)
         if self._loggers.wants_rollouts:
             sample = rollouts.select(list(TABLE_COLUMNS)).slice(0, _SAMPLED).to_pylist()
             self._loggers.log_rollouts(step, [list(row.values()) for row in sample])
+
+    def _write_tables(self, step: int, rollouts: Any, draws: Any, shown: Sequence[Group]) -> None:
+        folders = self._folders()
+        save_pictures(folders[0] / "images", shown)
+        for folder, table in zip(folders, (rollouts, draws), strict=True):
+            write_parquet(table, step_path(folder, step))
+        self._compactor.start_if_due(list(folders))
+
+    def flush(self) -> None:
+        """Wait until all rollouts are on the disk; raises what went wrong with them."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
     def write_prompts(self, prompts: Sequence[Prompt]) -> None:
         """Write curriculum/prompts.parquet, the training prompts in the curriculum's order, unless it is there."""
@@ -205,6 +223,8 @@ class RunLog:
 
     def rewind(self, step: int) -> None:
         """Forget what was written after iteration `step`, from which the run goes on."""
+        self.flush()
+        self._compactor.close()
         for name in ("metrics.jsonl", "evaluations.jsonl"):
             path = self._dir / name
             if path.exists():
@@ -214,7 +234,12 @@ class RunLog:
             cut_parts(folder, step)
 
     def close(self) -> None:
-        """Flush what is buffered."""
+        """Flush what is buffered; rollouts that cannot be written any more are told of and no more."""
+        try:
+            self.flush()
+        except OSError as error:
+            logger.warning("the last rollouts could not be written: %s", one_line(error))
+        self._writer.shutdown()
         self._compactor.close()
         self._loggers.close()
 

@@ -20,7 +20,6 @@ from rlcs.checkpoint import (
     Progress,
     Scores,
     complete_checkpoint,
-    copied,
     explain_write_error,
     list_checkpoints,
     remove_checkpoints,
@@ -87,7 +86,7 @@ class CheckpointSaver:
         """How long the last checkpoint took, from its beginning until it was whole."""
 
     def save(self, progress: Progress, parts: Mapping[str, Mapping[str, Any]]) -> None:
-        """Write a checkpoint; waits for the one before where that is not done.
+        """Write a checkpoint; waits for the one before where that is not done. Nothing may change `parts` afterwards.
 
         Raises:
             CheckpointError: this one or the one before cannot be written.
@@ -102,8 +101,7 @@ class CheckpointSaver:
             if isinstance(error, CheckpointError):
                 raise explain_write_error(self._run_dir, progress.step, error) from error
             raise
-        kept = {name: copied(state) for name, state in parts.items()}
-        job = self._job = _Job(staged, replace(progress), kept, dict(self._scores()))
+        job = self._job = _Job(staged, replace(progress), parts, dict(self._scores()))
         job.thread = threading.Thread(target=self._run, args=(job,), name="checkpoint", daemon=True)
         job.begun = started
         job.thread.start()

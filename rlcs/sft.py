@@ -8,6 +8,8 @@ itself only. Solutions about pictures stand each in a padded row of its own.
 from __future__ import annotations
 
 import logging
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,7 @@ import torch
 
 from rlcs.adapters import base_model
 from rlcs.config import ModelConfig, SFTSection
+from rlcs.errors import DataError
 from rlcs.learner.adapter import attach, quantization, save_adapter
 from rlcs.turns import TurnTemplate
 from rlcs.types import Prompt
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
+
+_MOST_WORKERS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +125,6 @@ def train_sft(
     from trl import SFTConfig, SFTTrainer
     from trl.data_utils import pack_dataset
 
-    from rlcs.errors import DataError
     from rlcs.models import load_tokenizer
 
     tokenizer = load_tokenizer(model_path)
@@ -162,6 +166,8 @@ def train_sft(
             seed=seed,
             bf16=False,
             use_cpu=not torch.cuda.is_available(),
+            # Pictures are drawn, decoded and processed beside the training step.
+            dataloader_num_workers=_num_workers() if processor is not None else 0,
         ),
         train_dataset=dataset,
         data_collator=collator,
@@ -169,7 +175,10 @@ def train_sft(
         callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)  # `callbacks` report instead
-    result = trainer.train()
+    try:
+        result = trainer.train()
+    except DataError as error:
+        raise DataError(_own_words(error)) from error
     if model is None:
         trainer.save_model(str(output))
     else:
@@ -177,6 +186,18 @@ def train_sft(
     (output / "training_args.bin").unlink(missing_ok=True)  # a pickle that nobody reads
     (processor or tokenizer).save_pretrained(output)
     return float(result.training_loss)
+
+
+def _num_workers() -> int:
+    """Processes that make batches; one processor is left to the training step."""
+    # A worker is forked from a process that has used the tokenizer's threads.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    return min(_MOST_WORKERS, len(os.sched_getaffinity(0)) - 1)
+
+
+def _own_words(error: DataError) -> str:
+    """The message of an error that a worker of the data loader raised, without the traceback that torch puts around it."""
+    return re.split(r"^[\w.]+Error: ", str(error), flags=re.MULTILINE)[-1].strip()
 
 
 def _load(path: str, model: ModelConfig | None, seed: int) -> Any:

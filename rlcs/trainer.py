@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from rlcs.actors import start_ray, stop_ray
 from rlcs.checkpoint import (
     Progress,
-    copied,
     list_checkpoints,
     load_arrays,
     load_part,
@@ -356,14 +355,15 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint of the state after the last update, beside what comes next."""
-        assert self._saver is not None
+        assert self._saver is not None and self._runlog is not None
+        self._runlog.flush()  # nobody makes the rollouts again that a checkpoint stands behind
         self._saver.save(self.progress, self._boundary or self._parts())
         self._saved_step = self.progress.step
 
     def _parts(self) -> dict[str, dict[str, Any]]:
-        """A copy of what a checkpoint holds besides learner and counters; see `_load`."""
+        """What a checkpoint holds besides learner and counters, as of now; see `_load`."""
         assert self._rollouts is not None
-        parts = {"curriculum": copied(self._curriculum.state_dict()), "rollouts": self._rollouts.state_dict()}
+        parts = {"curriculum": self._curriculum.state_dict(), "rollouts": self._rollouts.state_dict()}
         return parts | ({"leftovers": self._leftovers.state_dict()} if len(self._leftovers) else {})
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rlcs.errors import DataError
+from rlcs.errors import DataError, one_line
 from rlcs.types import Message
 
 _MARK = "RLCS-RESPONSE-8f1c"
@@ -50,8 +50,7 @@ class TurnTemplate:
         try:
             text = self._tokenizer.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)
         except Exception as error:  # a template is foreign code: jinja's errors, and any that its operations raise
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise DataError(f"the model's chat template refuses a second turn: {reason}") from error
+            raise DataError(f"the model's chat template refuses a second turn: {one_line(error)}") from error
         _, found, rest = text.rpartition(_MARK)
         if not found:
             raise DataError(

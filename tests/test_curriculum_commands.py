@@ -80,6 +80,7 @@ def write_run(config: Config, prompts: list[Prompt], *, saved: int = STEPS, list
         degenerate = np.asarray([group.is_degenerate for group in groups])
         curriculum.observe(Observation(rows, rates, degenerate, 4))
         log.write_rollouts(step, groups, curriculum.select(rates, degenerate, 8))
+        log.flush()
         log.write_metrics(step, curriculum.metrics())
         if step == saved:
             save_checkpoint(

@@ -309,6 +309,7 @@ def test_every_column_of_a_run_is_described(tmp_path: Path) -> None:
     config = load_fragment("logging: {tensorboard: false}", tmp_path)
     log = RunLog(tmp_path, config.logging, {})
     log.write_rollouts(1, [group], [0])
+    log.flush()
     log.write_metrics(1, {"reward/mean": 1.0})
     text = (ROOT / "docs/run-folder.md").read_text()
     columns = [field.name for cls in (EvaluationRow, Progress) for field in fields(cls)]

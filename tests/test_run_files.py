@@ -41,6 +41,7 @@ def response(value):
 print("ready", flush=True)
 for step in range(int(sys.argv[2]), 100_000):
     log.write_rollouts(step, [Group(prompt, ids, [response(0.0), response(1.0)])], [0])
+    log.flush()
     log.write_metrics(step, {"reward/mean": 0.5, "text/length": 1.0 * step})
     for name in ("rollouts", "curriculum"):
         compact(folder / name, files_a_part=5, kept_loose=3)
@@ -188,6 +189,7 @@ def test_tokens_are_kept_for_the_first_groups_only(tmp_path: Path) -> None:
 
     log = RunLog(tmp_path, LoggingConfig(tensorboard=False, token_groups=1), {})
     log.write_rollouts(1, [group("a"), group("b")], [0])
+    log.flush()
     rows = read_parquet(tmp_path / "rollouts" / "step-000001.parquet").to_pylist()
     assert rows[0]["token_ids"] == [4, 5, 6] and rows[0]["loss_mask"] == [True, False, True]
     assert rows[0]["logprobs"] == [-0.5] * 3

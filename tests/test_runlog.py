@@ -53,8 +53,21 @@ def test_metrics_and_evaluations_are_read_back(log: RunLog, tmp_path: Path) -> N
     assert read_evaluations(tmp_path) == [evaluation(0)]
 
 
+def test_rollouts_that_cannot_be_written_are_told_of(
+    log: RunLog, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "rollouts" / "step-000001.parquet").mkdir(parents=True)
+    log.write_rollouts(1, [group("a", [0, 1])], kept=[])
+    with pytest.raises(OSError, match="step-000001"):
+        log.write_rollouts(2, [group("a", [0, 1])], kept=[])
+    log.write_rollouts(1, [group("a", [0, 1])], kept=[])
+    log.close()
+    assert "the last rollouts could not be written" in caplog.text
+
+
 def test_rollouts_hold_every_response_with_its_score(log: RunLog, tmp_path: Path) -> None:
     log.write_rollouts(7, [group("a", [0, 1]), group("b", [1, 1])], kept=[0])
+    log.flush()
     rows = pq.read_table(tmp_path / "rollouts" / "step-000007.parquet").to_pylist()
     assert [(row["prompt_id"], row["sample"], row["reward"], row["kept"]) for row in rows] == [
         ("a", 0, 0.0, True),
@@ -82,6 +95,7 @@ def test_rewind_forgets_what_came_after_the_checkpoint(log: RunLog, tmp_path: Pa
     for step in (1, 2, 3):
         log.write_metrics(step, {"x": float(step)})
         log.write_rollouts(step, [group("a", [0, 1])], kept=[])
+        log.flush()
         log.write_evaluation([evaluation(step)])
     log.rewind(2)
     assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2]

@@ -39,6 +39,9 @@ class SpatialParams(Params):
     colors: int = Field(3, ge=3, le=len(COLORS), description="How many colours there are.")
     smallest: int = Field(250, ge=60, le=400, description="Smallest side, in thousandths of the picture.")
     largest: int = Field(350, ge=60, le=400, description="Largest side.")
+    snap: int = Field(
+        10, ge=10, le=500, description="Worked solutions say where things are in multiples of it, in thousandths."
+    )
 
 
 class Spatial(VisualTask[SpatialParams]):
@@ -78,7 +81,7 @@ class Spatial(VisualTask[SpatialParams]):
             )
             boxes = scatter(rng, params.things, smallest=params.smallest, largest=params.largest)
             things: list[Thing] = [(*kind, box) for kind, box in zip(kinds, boxes, strict=True)]
-            asked = _ask_inside(rng, things) if ask == "inside" else _ask(ask, rng, things)
+            asked = _ask_inside(rng, things, params.snap) if ask == "inside" else _ask(ask, rng, things, params.snap)
             if asked is not None:
                 break
         question, answer, thinking, things = asked
@@ -93,16 +96,16 @@ Asked = tuple[str, str, str, list[Thing]]
 """Question, answer, thinking, and what is to be seen."""
 
 
-def _ask(ask: str, rng: random.Random, things: list[Thing]) -> Asked | None:
+def _ask(ask: str, rng: random.Random, things: list[Thing], snap: int) -> Asked | None:
     """A question about things as they lie; None where the answer could be argued about."""
     one, other = things[0], things[1]
     dx, dy = (a - b for a, b in zip(_middle(one), _middle(other), strict=True))
-    seen = f"{_at(one)}, {_at(other)}"
+    seen = f"{_at(one, snap)}, {_at(other, snap)}"
     if ask == "nearest":
         rest = sorted(things[1:], key=lambda thing: _distance(one, thing))
         if len(rest) > 1 and _distance(one, rest[1]) < _NEAREST_RATIO * _distance(one, rest[0]):
             return None
-        thinking = f"{_at(one)}; {_at(rest[0])}"
+        thinking = f"{_at(one, snap)}; {_at(rest[0], snap)}"
         return f"Which shape is nearest to the {_name(one)}?", _name(rest[0]), thinking, things
     if ask == "rank":
         order = sorted(things, key=_middle)
@@ -142,7 +145,7 @@ def _ask(ask: str, rng: random.Random, things: list[Thing]) -> Asked | None:
     return f"Is the {_name(one)} {words} the {_name(other)}?", "yes" if said == answer else "no", seen, things
 
 
-def _ask_inside(rng: random.Random, things: list[Thing]) -> Asked | None:
+def _ask_inside(rng: random.Random, things: list[Thing], snap: int) -> Asked | None:
     """The first thing becomes a small one inside of a large frame; sometimes the frame is empty."""
     frame_shape = rng.choice(("circle", "square"))
     x1, y1, x2, y2 = things[1][2]
@@ -162,16 +165,17 @@ def _ask_inside(rng: random.Random, things: list[Thing]) -> Asked | None:
     # The frame is drawn first, hollow, with the small thing on it.
     drawn: list[Any] = [(*frame, False), inner, *rest]
     question = f"Which shape is inside the {color} {frame_shape}?"
-    return question, _name(inner), f"{_at(frame)}, {_at(inner)}", drawn
+    return question, _name(inner), f"{_at(frame, snap)}, {_at(inner, snap)}", drawn
 
 
 def _name(thing: Sequence[Any]) -> str:
     return f"{thing[1]} {thing[0]}"
 
 
-def _at(thing: Thing) -> str:
+def _at(thing: Thing, snap: int) -> str:
     """`red circle 25 75`: colour, shape and middle in hundredths, for worked solutions."""
-    return "{} {} {}".format(_name(thing), *centre(thing[2]))
+    x, y = (round(10 * place / snap) * snap // 10 for place in centre(thing[2]))
+    return f"{_name(thing)} {x} {y}"
 
 
 def _middle(thing: Thing) -> tuple[int, int]:

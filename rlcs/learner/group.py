@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from rlcs.actors import ActorProcess, end_actor, get
 from rlcs.config import LearnerConfig
-from rlcs.errors import EngineError, LearnerLostError, RLCSError
+from rlcs.errors import EngineError, LearnerLostError, RLCSError, one_line
 from rlcs.learner.actor import LearnerActor
 from rlcs.learner.snapshot import WritingState
 from rlcs.types import Batch
@@ -211,9 +211,7 @@ class LearnerGroup:
             return told[0]
         rank, error = next((r, e) for r, e in failures.items() if not deaths or e is deaths[0])
         who = f"rank {rank} of {self.size} of the learner" if self.size > 1 else "the learner"
-        text = " ".join(str(error).split())[:500]
-        if not isinstance(error, RLCSError):
-            text = f"{type(error).__name__}: {text}"
+        text = one_line(error, 500, typed=not isinstance(error, RLCSError))
         return LearnerLostError(f"{who} failed while {doing}: {text}")
 
 

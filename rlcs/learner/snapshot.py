@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rlcs.errors import one_line
 from rlcs.learner.sharding import is_sharded, whole
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class Writing:
         try:
             snapshot.write(folder)
         except Exception as error:  # told to the trainer, which asks for `state`
-            self._error = " ".join(f"{type(error).__name__}: {error}".split())[:400]
+            self._error = one_line(error, 400, typed=True)
         self._seconds = time.perf_counter() - self._started
 
 

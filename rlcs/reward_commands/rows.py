@@ -22,7 +22,7 @@ from typing import Any
 
 from rlcs.data_files import BadRow, Row, RowSource, _json_row, open_rows
 from rlcs.data_rows import RowProblem, to_prompt
-from rlcs.errors import DataError
+from rlcs.errors import DataError, one_line
 from rlcs.types import Prompt
 
 _COLUMNS = {name: name for name in ("prompt", "answer", "domain", "tier")}
@@ -123,7 +123,7 @@ def _array_rows(path: Path) -> Iterator[Row | BadRow]:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not JSON: {' '.join(str(error).split())[:100]}") from error
+        raise DataError(f"{path} is not JSON: {one_line(error, 100)}") from error
     if not isinstance(values, list):
         raise DataError(f"{path} must hold a JSON array of objects; name it .jsonl if it has an object a line")
     for number, value in enumerate(values, start=1):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rlcs.adapters import base_model, is_packed_adapter
 from rlcs.config import ModelConfig, RolloutConfig
-from rlcs.errors import DeadlineError, EngineError, RLCSError
+from rlcs.errors import DeadlineError, EngineError, RLCSError, first_line
 from rlcs.rollout.adapter import EngineAdapter
 from rlcs.rollout.backend import VllmBackend, multi_modal_data, sampled_logprobs, sampling_params
 from rlcs.rollout.episodes import EpisodePlayer, EpisodeSettings, PolicySide
@@ -133,7 +133,7 @@ class Engine:
             raise
         except Exception as error:  # vLLM raises anything here
             raise EngineError(
-                f"vLLM could not load {model_path}: {first_line(error)}{_memory_advice(error)}"
+                f"vLLM could not load {model_path}: {first_line(error, typed=True)}{_memory_advice(error)}"
             ) from error
         self._engine: Any = self._llm.llm_engine
         hf_config = self._engine.model_config.hf_config
@@ -250,7 +250,9 @@ class Engine:
         except EngineError:
             raise
         except Exception as error:  # vLLM raises anything here
-            raise EngineError(f"vLLM failed while generating: {first_line(error)}{_memory_advice(error)}") from error
+            raise EngineError(
+                f"vLLM failed while generating: {first_line(error, typed=True)}{_memory_advice(error)}"
+            ) from error
 
     def play(
         self,
@@ -282,7 +284,9 @@ class Engine:
         except RLCSError:
             raise
         except Exception as error:  # vLLM raises anything here
-            raise EngineError(f"an engine failed while playing: {first_line(error)}{_memory_advice(error)}") from error
+            raise EngineError(
+                f"an engine failed while playing: {first_line(error, typed=True)}{_memory_advice(error)}"
+            ) from error
 
     def sleep(self) -> None:
         """Leave the GPU to the learner: weights wait in host memory, the KV cache is forgotten."""
@@ -392,9 +396,3 @@ def _memory_advice(error: BaseException) -> str:
         "; its memory is too small: lower rollout.max_completion_length or rollout.max_num_seqs, or raise "
         "rollout.gpu_memory_utilization or rollout.tensor_parallel_size (on a CPU rollout.cpu_kv_cache_gib)"
     )
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an exception's message, or its type."""
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__

@@ -20,7 +20,7 @@ from typing import Any
 
 from rlcs.actors import ActorProcess, end_actor
 from rlcs.config import RewardConfig
-from rlcs.errors import EngineError, RewardError
+from rlcs.errors import EngineError, RewardError, one_line
 from rlcs.scoring.actor import Loaded, ScoringActor
 from rlcs.scoring.metrics import failures_of
 from rlcs.scoring.recipes import RewardSpec
@@ -244,7 +244,7 @@ class ActorPool:
                     f"rewards {forms} were not set up within {_LOAD_TIMEOUT_S:g} s: see the actor's log"
                 ) from None
             except ray.exceptions.RayActorError as failure:
-                line = " ".join(str(failure).split())[:300]
+                line = one_line(failure)
                 if deaths == _LOAD_DEATHS:
                     raise RewardError(f"the scoring actor died while it set up {forms}: {line}") from None
                 logger.warning("a scoring actor died while it set up %s, and is started anew: %s", forms, line)

@@ -75,6 +75,7 @@ def write_steps(run_dir: Path, first: int, last: int) -> None:
             groups.append(Group(every[int(row)], np.asarray([1], np.int32), responses))
             groups[-1].predicted_pass_rate = float(np.clip(0.3 + 0.05 * step, 0, 1))
         log.write_rollouts(step, groups, range(6))
+        log.flush()
         metrics = {"reward/mean": float(np.mean([group.rewards.mean() for group in groups])), "rollout/useful": 0.5}
         metrics |= {f"reward/{domain}": 0.5 for domain in DOMAINS} | {"time/total": 1.5, "time/generate": 1.0}
         metrics |= {f"curriculum/drawn/{domain}": 0.5 for domain in DOMAINS} | {"learner/logprob_gap_mean": 1e-6}
