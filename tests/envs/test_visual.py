@@ -8,6 +8,7 @@ import json
 import os
 import pickle  # noqa: TID251 - as Ray sends prompts; no file is read
 import random
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -228,6 +229,16 @@ def test_spread_says_how_far_from_the_middle_a_text_stands(task: str, params: di
     assert len(places(0)) == 1
     near, far = (np.ptp(np.asarray(sorted(places(spread))), axis=0) for spread in (300, 1000))
     assert (near > 0).all() and (near < 0.5 * far).all()
+
+
+def test_worked_solutions_say_where_things_are_as_coarsely_as_asked() -> None:
+    maker = load_task("spatial")
+    places: dict[int, set[int]] = {}
+    for snap in (10, 250):
+        checked = maker.params(asks=["side", "direction"], snap=snap)
+        solutions = [maker.sample(random.Random(n), checked).thinking for n in range(50)]
+        places[snap] = {int(number) for solution in solutions for number in re.findall(r"\d+", solution)}
+    assert places[250] == {25, 75} and len(places[10]) > 5
 
 
 def test_the_quickstart_has_five_domains_of_five_tiers_that_differ() -> None:
