@@ -20,6 +20,7 @@ from rlcs.checkpoint import (
     Progress,
     Scores,
     complete_checkpoint,
+    copied,
     explain_write_error,
     list_checkpoints,
     remove_checkpoints,
@@ -86,7 +87,7 @@ class CheckpointSaver:
         """How long the last checkpoint took, from its beginning until it was whole."""
 
     def save(self, progress: Progress, parts: Mapping[str, Mapping[str, Any]]) -> None:
-        """Write a checkpoint; waits for the one before where that is not done. Nothing may change `parts` afterwards.
+        """Write a checkpoint; waits for the one before where that is not done.
 
         Raises:
             CheckpointError: this one or the one before cannot be written.
@@ -101,7 +102,8 @@ class CheckpointSaver:
             if isinstance(error, CheckpointError):
                 raise explain_write_error(self._run_dir, progress.step, error) from error
             raise
-        job = self._job = _Job(staged, replace(progress), parts, dict(self._scores()))
+        kept = {name: copied(state) for name, state in parts.items()}
+        job = self._job = _Job(staged, replace(progress), kept, dict(self._scores()))
         job.thread = threading.Thread(target=self._run, args=(job,), name="checkpoint", daemon=True)
         job.begun = started
         job.thread.start()
