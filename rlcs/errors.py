@@ -57,7 +57,7 @@ class CheckpointError(RLCSError):
     exit_code = 2
 
 
-def one_line(error: BaseException, limit: int = 300, *, typed: bool = False) -> str:
+def one_line(error: BaseException | str, limit: int = 300, *, typed: bool = False) -> str:
     """An exception's message on one line, cut to `limit` characters; its type before it (`typed`), or alone if it is empty."""
     text, name = " ".join(str(error).split()), type(error).__name__
     return (f"{name}: {text}" if text and typed else text or name)[:limit]
