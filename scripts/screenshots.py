@@ -1,8 +1,8 @@
 """The pictures of the dashboard in docs/images, taken from a finished run by a real browser.
 
-    python scripts/screenshots.py RUN_DIR [--step 200]
+    python scripts/screenshots.py RUN_DIR [--step 200] [--domain NAME]
 
-Needs Playwright and a chromium (RLCS_CHROMIUM=PATH, or one on the PATH). `--step`: the iteration whose rollouts are shown.
+Needs Playwright and a chromium (RLCS_CHROMIUM=PATH, or one on the PATH). `--step` and `--domain`: whose rollouts are shown.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from PIL import Image
 
@@ -43,17 +44,22 @@ def wait_until_drawn(page: Any) -> None:
 
 
 def picture(page: Any, height: int | None) -> Image.Image:
-    """The page from its top, with few colours."""
+    """The page from its top, with 256 colours."""
     full = int(page.evaluate("document.documentElement.scrollHeight"))
     page.set_viewport_size({"width": WIDTH, "height": min(full, height or full)})
     wait_until_drawn(page)
-    return Image.open(io.BytesIO(page.screenshot())).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    return (
+        Image.open(io.BytesIO(page.screenshot()))
+        .convert("RGB")
+        .quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--step", type=int, default=200)
+    parser.add_argument("--domain", default="")
     arguments = parser.parse_args()
     from playwright.sync_api import sync_playwright
 
@@ -66,7 +72,8 @@ def main() -> None:
         address = server.stdout.readline().split(" at ")[1].split()[0].rstrip("/")
         pages = {"runs": "/"}
         for name in ("overview", "curriculum", "prompts", "rollouts", "rewards", "system"):
-            pages[name] = f"/runs/{run.name}/{name}" + (f"?step={arguments.step}" if name == "rollouts" else "")
+            pages[name] = f"/runs/{run.name}/{name}"
+        pages["rollouts"] += "?" + urlencode({"step": arguments.step, "domain": arguments.domain})
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=OPTIONS)
             page = browser.new_context(

@@ -93,7 +93,11 @@ def build_tiny_glm4v(folder: Path, config: TinyConfig, texts: Iterable[str], see
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     sizes = {"shortest_edge": SMALLEST_EDGE**2, "longest_edge": LARGEST_EDGE**2}  # in pixels, whatever their names say
-    shape: dict[str, Any] = {"patch_size": PATCH_SIZE, "merge_size": MERGE_SIZE, "temporal_patch_size": TEMPORAL_PATCH_SIZE}
+    shape: dict[str, Any] = {
+        "patch_size": PATCH_SIZE,
+        "merge_size": MERGE_SIZE,
+        "temporal_patch_size": TEMPORAL_PATCH_SIZE,
+    }
     # White, the ground of most made pictures, is zero: else it outweighs what is drawn on it, and a vision tower from
     # nothing sees several times later.
     shape |= {"image_mean": [1.0] * 3, "image_std": [0.27] * 3}
