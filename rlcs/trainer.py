@@ -210,8 +210,8 @@ class Trainer:
                     self.evaluate()  # here, so that one that a stop cut off is made up for
                 metrics = self.iterate()
                 self._display.iteration(self.progress.step, total, metrics)
-                if self._findings:
-                    self._saver.finish()  # a roll-back looks at all checkpoints
+                if any(finding.action != "warn" for finding in self._findings):
+                    self._saver.finish()  # a stop and a roll-back look at all checkpoints
                 if (good := heed(self._findings, self.run_dir, self._faults)) is not None:
                     self._roll_back(good)
                     continue
