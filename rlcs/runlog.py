@@ -138,14 +138,18 @@ class RunLog:
         self._compactor = Compactor()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="rlcs-rollouts")
         self._writing: Future[None] | None = None
+        self._noting: Future[None] | None = None
         for folder in self._folders():
             remove_leftovers(folder)
         append_lines(run_dir / "starts.jsonl", [{"schema": SCHEMA_VERSION, "time": time.time(), **describe()}])
 
     def note_stage(self, stage: str, step: int) -> None:
-        """Say what the run is doing now, in iteration `step`."""
+        """Say what the run is doing now, in iteration `step`. Raises what went wrong with what was said before."""
+        if self._noting is not None and self._noting.done():
+            self._noting.result()
         now = {"schema": SCHEMA_VERSION, "stage": stage, "step": step, "time": time.time(), "pid": os.getpid()}
-        replace_file(self._dir / "now.json", json.dumps(now).encode(), durable=False)
+        data = json.dumps(now).encode()
+        self._noting = self._writer.submit(replace_file, self._dir / "now.json", data, durable=False)
         self._loggers.log_stage(stage, step)
 
     def note_actors(self, snapshot: Snapshot) -> None:
