@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlcs.errors import RewardError
+from rlcs.errors import RewardError, first_line
 from rlcs.rewards.base import Columns, Reward
 from rlcs.rewards.classifier import encode_chat, load_classifier, logits_of
 from rlcs.rewards.extract import ExtractOptions
@@ -109,7 +109,7 @@ class RewardModel(Reward):
         except RewardError:
             raise
         except Exception as error:  # transformers raises errors of many roots for damaged folders
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            reason = first_line(error)
             raise RewardError(f"reward.model.path: {self._path} cannot be loaded: {reason}") from error
         device: Any = self._device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._model = model.to(device).eval()

@@ -251,11 +251,6 @@ def save_arrays(stem: Path, state: Mapping[str, Any]) -> None:
     stem.with_suffix(".json").write_text(json.dumps(rest))
 
 
-def copied(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A state whose arrays do not change any more."""
-    return {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in state.items()}
-
-
 def load_arrays(stem: Path) -> dict[str, Any]:
     """What `save_arrays` wrote."""
     from safetensors.numpy import load_file

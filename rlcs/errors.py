@@ -63,7 +63,7 @@ def one_line(error: BaseException | str, limit: int = 300, *, typed: bool = Fals
     return (f"{name}: {text}" if text and typed else text or name)[:limit]
 
 
-def first_line(error: BaseException, limit: int = 200, *, typed: bool = False) -> str:
-    """The first line of an exception's message, for errors that go on with details; else as `one_line`."""
+def first_line(error: BaseException, limit: int | None = 200, *, typed: bool = False) -> str:
+    """The first line of a message, for errors that go on with details (`limit` None: all of it); else as `one_line`."""
     text, name = (str(error).strip().splitlines() or [""])[0], type(error).__name__
     return (f"{name}: {text}" if text and typed else text or name)[:limit]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlcs.adapters import WEIGHTS_FILE, base_model, is_adapter_folder, read_adapter_config
 from rlcs.config import ModelConfig, TinyConfig
-from rlcs.errors import DataError
+from rlcs.errors import DataError, first_line
 from rlcs.response_format import FORMAT_TOKENS
 from rlcs.vision import sees
 
@@ -245,7 +245,7 @@ def _check_hub_model(name: str) -> None:
     try:
         hf_hub_download(name, "config.json")
     except Exception as error:  # the hub's client raises errors of many roots: names, networks, rights
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        reason = first_line(error)
         raise DataError(f"model.path: there is no folder {name}, and no hub model can be had: {reason}") from error
 
 

@@ -136,7 +136,7 @@ class RunLog:
         self._gauges = Gauges(run_dir)
         self._fault_lock = threading.Lock()
         self._compactor = Compactor()
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="rlcs-rollouts")
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="rlcs-runlog")
         self._writing: Future[None] | None = None
         self._noting: Future[None] | None = None
         for folder in self._folders():

@@ -16,11 +16,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from rlcs.checkpoint import (
     Progress,
     Scores,
     complete_checkpoint,
-    copied,
     explain_write_error,
     list_checkpoints,
     remove_checkpoints,
@@ -102,8 +103,8 @@ class CheckpointSaver:
             if isinstance(error, CheckpointError):
                 raise explain_write_error(self._run_dir, progress.step, error) from error
             raise
-        kept = {name: copied(state) for name, state in parts.items()}
-        job = self._job = _Job(staged, replace(progress), kept, dict(self._scores()))
+        copied = {name: _copied(state) for name, state in parts.items()}
+        job = self._job = _Job(staged, replace(progress), copied, dict(self._scores()))
         job.thread = threading.Thread(target=self._run, args=(job,), name="checkpoint", daemon=True)
         job.begun = started
         job.thread.start()
@@ -173,3 +174,7 @@ class CheckpointSaver:
         kept = to_keep(map(step_of, folders), self._config.keep_last, self._config.keep_best, job.scores)
         remove_checkpoints([folder for folder in folders if step_of(folder) not in kept])
         self.publish(job.scores)
+
+
+def _copied(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in state.items()}

@@ -15,14 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlcs.actors import start_ray, stop_ray
-from rlcs.checkpoint import (
-    Progress,
-    list_checkpoints,
-    load_arrays,
-    load_part,
-    load_progress,
-    remove_checkpoints,
-)
+from rlcs.checkpoint import Progress, list_checkpoints, load_arrays, load_part, load_progress, remove_checkpoints
 from rlcs.config import Config
 from rlcs.curricula.base import Curriculum
 from rlcs.data import DataSplits

@@ -217,6 +217,7 @@ def scatter(rng: random.Random, count: int, *, smallest: int, largest: int, grid
     return boxes
 
 
-def centre(box: Box) -> tuple[int, int]:
-    """The middle of a box in hundredths, for worked solutions: `(50, 25)`."""
-    return (box[0] + box[2]) // 20, (box[1] + box[3]) // 20
+def centre(box: Box, snap: int = 10) -> tuple[int, int]:
+    """The middle of a box in hundredths, for worked solutions: `(50, 25)`; the nearest multiples of `snap` thousandths."""
+    x, y = (round((box[i] + box[i + 2]) // 20 * 10 / snap) * snap // 10 for i in (0, 1))
+    return x, y

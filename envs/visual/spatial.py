@@ -174,8 +174,7 @@ def _name(thing: Sequence[Any]) -> str:
 
 def _at(thing: Thing, snap: int) -> str:
     """`red circle 25 75`: colour, shape and middle in hundredths, for worked solutions."""
-    x, y = (round(10 * place / snap) * snap // 10 for place in centre(thing[2]))
-    return f"{_name(thing)} {x} {y}"
+    return "{} {} {}".format(_name(thing), *centre(thing[2], snap))
 
 
 def _middle(thing: Thing) -> tuple[int, int]:

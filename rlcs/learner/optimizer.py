@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rlcs.config import LearnerConfig
-from rlcs.errors import ConfigError
+from rlcs.errors import ConfigError, first_line
 from rlcs.learner.stepping import adamw, decay_groups
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _eight_bit() -> Any:
     try:
         from bitsandbytes.optim import AdamW8bit
     except (ImportError, RuntimeError, OSError) as error:  # it loads libraries of its own when it is imported
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error, limit=None)
         raise ConfigError(
             f"learner.optimizer adamw_8bit needs bitsandbytes ({reason}): pip install bitsandbytes, or set "
             "learner.optimizer to adamw"

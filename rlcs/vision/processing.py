@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlcs.adapters import base_model
-from rlcs.errors import DataError
+from rlcs.errors import DataError, first_line
 from rlcs.types import Prompt
 from rlcs.vision import sees
 from rlcs.vision.pixels import Pixels, has_pixels
@@ -218,7 +218,7 @@ def load_processor(path: str, *, trust_remote_code: bool = False) -> Any:
         if not hasattr(processor, "image_processor"):
             raise ValueError("it has a tokenizer only")
     except (OSError, ValueError, ImportError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error, limit=None)
         raise DataError(
             f"model {path}: no image processor could be loaded ({reason}); the folder needs processor_config.json or "
             "preprocessor_config.json, and the package torchvision must be installed"

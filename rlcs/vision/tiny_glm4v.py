@@ -97,10 +97,11 @@ def build_tiny_glm4v(folder: Path, config: TinyConfig, texts: Iterable[str], see
         "patch_size": PATCH_SIZE,
         "merge_size": MERGE_SIZE,
         "temporal_patch_size": TEMPORAL_PATCH_SIZE,
+        # White, the ground of most made pictures, is zero: else it outweighs what is drawn on it, and a vision tower
+        # from nothing sees several times later.
+        "image_mean": [1.0] * 3,
+        "image_std": [0.27] * 3,
     }
-    # White, the ground of most made pictures, is zero: else it outweighs what is drawn on it, and a vision tower from
-    # nothing sees several times later.
-    shape |= {"image_mean": [1.0] * 3, "image_std": [0.27] * 3}
     processor = Glm4vProcessor(
         Glm4vImageProcessor(size=sizes, **shape),
         tokenizer,
