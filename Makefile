@@ -48,9 +48,9 @@ test-slow: setup ## run the tests that take long
 test-gpu: setup ## run the tests that need a GPU
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 
-fuzz: setup ## try the readers of files on damaged ones for MINUTES=60 each, from SEED=1000000 on (ARGS="-n 2": two at a time)
+fuzz: setup ## try the readers of files on damaged ones for MINUTES=60 each, from SEED=1000000 on (ARGS="-k dataset": those alone)
 	RLCS_FUZZ_SECONDS=$$((60 * $(or $(MINUTES),60))) RLCS_FUZZ_SEED=$(or $(SEED),1000000) \
-		$(BIN)/python -m pytest tests/fuzz --timeout 0 -rP $(ARGS)
+		$(BIN)/python -m pytest tests/fuzz --timeout 0 -s $(ARGS)
 
 check: setup ## ruff, mypy and bandit
 	$(BIN)/ruff check

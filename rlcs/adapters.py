@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlcs.errors import DataError
+from rlcs.json_text import parse_json
 
 if TYPE_CHECKING:
     import torch
@@ -39,8 +40,8 @@ def read_adapter_config(folder: str | Path) -> dict[str, Any]:
     """
     path = Path(folder) / CONFIG_FILE
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = parse_json(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise DataError(f"model {folder}: {CONFIG_FILE} cannot be read ({error})") from error
     if not isinstance(content, dict) or content.get("peft_type") != "LORA" or not isinstance(content.get("r"), int):
         raise DataError(f"model {folder}: {CONFIG_FILE} is not that of a LoRA adapter, the only kind supported")

@@ -19,19 +19,24 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rlcs.errors import CheckpointError, one_line
+from rlcs.errors import CheckpointError, first_line, one_line
+from rlcs.json_text import parse_json
 
 logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+_ODD_CONTENT = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
+_ALWAYS = ("curriculum.json", "curriculum.safetensors", "state.json")
+"""Files of every checkpoint."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SPARE_BYTES = 16 * 2**20
 """Left free for what else a run writes."""
@@ -218,14 +223,13 @@ def newest_curriculum(run_dir: Path) -> tuple[int, dict[str, Any]] | None:
 def find_damage(folder: Path, prefix: str = "") -> str | None:
     """What is wrong with a checkpoint, or with its files whose names begin with `prefix`; or None."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        checksums: dict[str, str] = manifest["sha256"]
-        version = manifest["format"]
+        manifest = parse_json((folder / MANIFEST).read_bytes())
+        checksums, version = dict(manifest["sha256"]), manifest["format"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"its {MANIFEST} cannot be read ({error})"
+        return f"its {MANIFEST} cannot be read ({first_line(error)})"
     if version != FORMAT_VERSION:
         return f"its format is {version}, this version of RLCS reads {FORMAT_VERSION}"
-    for name, checksum in checksums.items():
+    for name, checksum in {**dict.fromkeys(_ALWAYS), **checksums}.items():
         if not name.startswith(prefix):
             continue
         path = folder / name
@@ -236,9 +240,34 @@ def find_damage(folder: Path, prefix: str = "") -> str | None:
     return None
 
 
+@contextmanager
+def explain_damage(path: Path) -> Iterator[None]:
+    """Raise CheckpointError, which names `path`, for whatever using it raises whose content is not what RLCS wrote.
+
+    Checksums find what a disk or a crash damaged; this is for files that somebody changed, sums and all.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except _ODD_CONTENT as error:
+        raise CheckpointError(
+            f"{path} is not what this version of RLCS wrote ({first_line(error, typed=True)}); remove that checkpoint, "
+            "and the one before it is used"
+        ) from error
+
+
 def load_progress(folder: Path) -> Progress:
-    """The counters saved in a checkpoint."""
-    return Progress(**json.loads((folder / "state.json").read_text()))
+    """The counters saved in a checkpoint.
+
+    Raises:
+        CheckpointError: the file holds something else.
+    """
+    from pydantic import TypeAdapter
+
+    path = folder / "state.json"
+    with explain_damage(path):
+        return TypeAdapter(Progress).validate_python(parse_json(path.read_bytes()), strict=True)
 
 
 def save_arrays(stem: Path, state: Mapping[str, Any]) -> None:
@@ -252,10 +281,23 @@ def save_arrays(stem: Path, state: Mapping[str, Any]) -> None:
 
 
 def load_arrays(stem: Path) -> dict[str, Any]:
-    """What `save_arrays` wrote."""
+    """What `save_arrays` wrote.
+
+    Raises:
+        CheckpointError: a file is damaged.
+    """
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    return {**json.loads(stem.with_suffix(".json").read_text()), **load_file(str(stem.with_suffix(".safetensors")))}
+    values = stem.with_suffix(".json")
+    with explain_damage(values):
+        state = dict(json.loads(values.read_text()))
+    arrays = stem.with_suffix(".safetensors")
+    with explain_damage(arrays):
+        try:
+            return state | load_file(str(arrays))
+        except SafetensorError as error:
+            raise ValueError(str(error)) from error
 
 
 def load_part(folder: Path, name: str) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from rlcs.errors import DataError, first_line, one_line
+from rlcs.json_text import parse_json
 
 if TYPE_CHECKING:
     import pyarrow
@@ -128,12 +129,12 @@ def _jsonl_rows(path: Path) -> Iterator[Row | BadRow]:
 
 def _json_row(number: int, line: bytes) -> Row | BadRow:
     try:
-        values = json.loads(line.decode())
+        values = parse_json(line)
     except UnicodeDecodeError:
         return BadRow(number, "not UTF-8 text")
     except json.JSONDecodeError as error:
         return BadRow(number, f"not JSON: {error.msg} at column {error.colno}")
-    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, brackets without end
+    except ValueError as error:  # numbers of thousands of digits, brackets without end
         return BadRow(number, f"not usable JSON: {one_line(error, 80)}")
     if not isinstance(values, dict):
         return BadRow(number, f'not a JSON object like {{"prompt": ..., "answer": ...}} but a {type(values).__name__}')
@@ -257,8 +258,8 @@ def _with_json(number: int, values: dict[str, Any], columns: list[str]) -> Row |
     for name in columns:
         if values[name] is not None:
             try:
-                values[name] = json.loads(values[name])
-            except (ValueError, RecursionError) as error:
+                values[name] = parse_json(values[name])
+            except ValueError as error:
                 return BadRow(number, f"{name} is not JSON: {one_line(error, 80)}")
     return Row(number, values)
 

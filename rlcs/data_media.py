@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -30,6 +29,7 @@ from rlcs.config import DataConfig
 from rlcs.data_rows import RowProblem, to_prompt, with_system
 from rlcs.errors import DataError
 from rlcs.images import ImageError, decode, decode_frames, encode_png
+from rlcs.json_text import parse_json
 from rlcs.types import Image, Message, Prompt, Video, prompt_id
 
 _MAX_FILE_BYTES = 256 * 1024 * 1024
@@ -311,8 +311,8 @@ def _from_json(value: Any) -> Any:
     """What a text that is a JSON list or object holds, as in a CSV file; other values as they are."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         try:
-            return json.loads(value)
-        except (ValueError, RecursionError):  # a path with a bracket
+            return parse_json(value)
+        except ValueError:  # a path with a bracket
             return value
     return value
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rlcs.config_health import WATCHES, Action, HealthConfig
+from rlcs.json_text import finite
 
 _FINITE = ("reward/mean", "learner/loss", "learner/grad_norm", "learner/entropy", "learner/logprob_gap_mean")
 _REWARD, _ENTROPY, _LENGTH, _GAP = (
@@ -58,9 +59,9 @@ class HealthWatch:
         A metric that is missing is not watched.
         """
         for name, values in self._recent.items():
-            value = metrics.get(name)
-            if value is not None and math.isfinite(value):
-                values.append(float(value))
+            value = finite(metrics.get(name))
+            if value is not None:
+                values.append(value)
         found = dict(self._look(step, metrics))
         for name, values in self._recent.items():
             if len(values) == self._config.window and name not in self._start:
@@ -91,8 +92,8 @@ class HealthWatch:
     def _look(self, step: int, metrics: Mapping[str, float]) -> Iterator[tuple[str, tuple[str, int]]]:
         """Watches that have a cause to speak: their text, and how many iterations they looked at."""
         config, window = self._config, self._config.window
-        bad = [name for name in _FINITE if name in metrics and not _is_finite(metrics[name])]
-        skipped = metrics.get(_SKIPPED)
+        bad = [name for name in _FINITE if name in metrics and finite(metrics[name]) is None]  # null where it was not
+        skipped = finite(metrics.get(_SKIPPED))
         new = 0 if skipped is None or self._skipped is None else skipped - self._skipped
         self._skipped = self._skipped if skipped is None else skipped
         if bad:
@@ -123,8 +124,3 @@ class HealthWatch:
 
 def _mean(values: Sequence[float] | deque[float]) -> float:
     return sum(values) / len(values)
-
-
-def _is_finite(value: float | None) -> bool:
-    """A metrics line has null for what is not finite."""
-    return value is not None and math.isfinite(value)

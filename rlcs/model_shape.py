@@ -9,13 +9,13 @@ gated MLP is assumed, with E experts in a mixture of experts:
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from rlcs.adapters import base_model
 from rlcs.config import ModelConfig, TinyConfig
 from rlcs.errors import ConfigError
+from rlcs.models import read_model_json, text_config
 from rlcs.vision.shape import KNOWN, VisionShape, vision_shape
 
 _FAMILIES: dict[str, dict[str, tuple[int, int, int, int, int, int, int, bool]]] = {
@@ -179,11 +179,8 @@ def _known(name: str) -> ModelShape | None:
 
 
 def _read(file: Path) -> ModelShape:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        text = content.get("text_config") or content
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise ConfigError(f"model.path: {file} cannot be read: {error}") from error
+    content = read_model_json(file)
+    text = text_config(content)
 
     def size(*names: str, default: int | None = None) -> int:
         for name in names:

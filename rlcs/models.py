@@ -7,7 +7,6 @@ tokens of `rlcs.response_format` as special tokens.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rlcs.adapters import WEIGHTS_FILE, base_model, is_adapter_folder, read_adapter_config
 from rlcs.config import ModelConfig, TinyConfig
 from rlcs.errors import DataError, first_line
+from rlcs.json_text import parse_json
 from rlcs.response_format import FORMAT_TOKENS
 from rlcs.vision import sees
 
@@ -190,7 +190,7 @@ def check_model_folder(config: ModelConfig) -> None:
         return
     if not (folder / "config.json").is_file():
         raise DataError(f"model.path: {folder} has no config.json, so it is no model folder")
-    _read_json(folder / "config.json")
+    read_model_json(folder / "config.json")
     _check_weights(folder)
     if not _has_vocabulary(folder):
         raise DataError(
@@ -256,9 +256,9 @@ def _check_weights(folder: Path) -> None:
     files = sorted(folder.glob("*.safetensors"))
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        weight_map = _read_json(index).get("weight_map")
-        shards = sorted(set(weight_map.values())) if isinstance(weight_map, dict) else []
-        missing = [shard for shard in shards if not (folder / str(shard)).is_file()]
+        weight_map = read_model_json(index).get("weight_map")
+        shards = sorted({str(shard) for shard in weight_map.values()}) if isinstance(weight_map, dict) else []
+        missing = [shard for shard in shards if not (folder / shard).is_file()]
         if missing:
             raise DataError(
                 f"model.path: {folder} lacks {len(missing)} of {len(shards)} weight files, first {missing[0]}"
@@ -273,14 +273,25 @@ def _check_weights(folder: Path) -> None:
             raise DataError(f"model.path: {file} is damaged or cut off ({error}); fetch it again") from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_model_json(path: Path) -> dict[str, Any]:
+    """The object of a JSON file of a model's folder.
+
+    Raises:
+        DataError: it cannot be read, or is something else.
+    """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = parse_json(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise DataError(f"model.path: {path} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise DataError(f"model.path: {path} holds no JSON object")
     return content
+
+
+def text_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a model's config.json that is about its language model: all of it, but for models that see."""
+    text = config.get("text_config")
+    return text if isinstance(text, dict) else config
 
 
 def context_length(path: str, *, trust_remote_code: bool = False) -> int | None:

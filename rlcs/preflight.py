@@ -7,7 +7,6 @@ curricula and environments where they are loaded. Nothing here imports Ray, vLLM
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from rlcs.config import Config
 from rlcs.data import describe
 from rlcs.data_files import check_exists
 from rlcs.errors import ConfigError, DataError, one_line
-from rlcs.models import check_model_folder
+from rlcs.models import check_model_folder, read_model_json, text_config
 from rlcs.types import Prompt
 from rlcs.weight_sync import choose_backend
 
@@ -239,8 +238,7 @@ def check_context(config: Config) -> None:
     path = Path(base_model(config.model.path)) / "config.json"
     if not path.is_file():
         return
-    stated = json.loads(path.read_text(encoding="utf-8"))
-    context = stated.get("text_config", stated).get("max_position_embeddings")
+    context = text_config(read_model_json(path)).get("max_position_embeddings")
     longest = config.rollout.max_prompt_length + config.rollout.max_completion_length
     if isinstance(context, int) and longest > context:
         raise ConfigError(

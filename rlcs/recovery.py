@@ -8,17 +8,56 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
-from rlcs.checkpoint import latest_checkpoint, list_checkpoints, newest_whole, step_of
+from rlcs.checkpoint import (
+    explain_damage,
+    latest_checkpoint,
+    list_checkpoints,
+    load_arrays,
+    load_part,
+    newest_whole,
+    step_of,
+)
 from rlcs.config_health import HealthConfig
+from rlcs.curricula.base import Curriculum
 from rlcs.errors import HealthError, LearnerLostError
 from rlcs.faults import Faults
 from rlcs.health import Finding
+from rlcs.leftovers import LeftoverGroups
 from rlcs.runlog import read_faults
+from rlcs.types import Prompt
 
 logger = logging.getLogger(__name__)
+
+
+class HasLengths(Protocol):
+    """Engines that hand out requests by the lengths that they expect."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state."""
+
+
+def load_states(
+    checkpoint: Path,
+    curriculum: Curriculum,
+    leftovers: LeftoverGroups,
+    rollouts: HasLengths,
+    prompts: Sequence[Prompt],
+) -> None:
+    """Bring what the trainer's process holds to the state of a checkpoint; `prompts` are the run's.
+
+    Raises:
+        CheckpointError: the checkpoint holds something else, or is of other prompts.
+    """
+    with explain_damage(checkpoint):
+        curriculum.load_state_dict(load_arrays(checkpoint / "curriculum"))
+        if (groups := load_part(checkpoint, "leftovers")) is not None:
+            leftovers.load_state_dict(groups, prompts)
+        if (lengths := load_part(checkpoint, "rollouts")) is not None:
+            rollouts.load_state_dict(lengths)
 
 
 def recover(
@@ -76,5 +115,5 @@ def lower_rate(factor: float, roll_backs: int, config: HealthConfig) -> tuple[fl
 
 def set_aside_before(run_dir: Path) -> dict[str, str]:
     """The prompts that engines failed over in earlier starts of the run, by id, and why they are set aside."""
-    faults = [fault for fault in read_faults(run_dir) if fault["kind"] == "poison_prompts"]
-    return {fault["who"].removeprefix("prompt "): fault["reason"] for fault in faults}
+    faults = [fault for fault in read_faults(run_dir) if fault.get("kind") == "poison_prompts"]
+    return {str(fault.get("who")).removeprefix("prompt "): str(fault.get("reason")) for fault in faults}

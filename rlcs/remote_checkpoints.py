@@ -24,7 +24,7 @@ from rlcs.errors import CheckpointError, one_line
 
 logger = logging.getLogger(__name__)
 
-_SMALL_FILES = ("metrics.jsonl", "evaluations.jsonl", "starts.jsonl", "wandb-id.txt")
+_SMALL_FILES = ("metrics.jsonl", "evaluations.jsonl", "faults.jsonl", "starts.jsonl", "wandb-id.txt")
 _POLICIES = ("policy-init", "policy-sft")
 
 

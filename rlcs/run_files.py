@@ -12,12 +12,14 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
-from rlcs.errors import CheckpointError
+from rlcs.errors import CheckpointError, first_line
+from rlcs.json_text import parse_json
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +71,7 @@ def part_path(folder: Path, first: int, last: int) -> Path:
 
 def append_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Append records to a JSON Lines file, whole or, after a crash, torn in the last one only."""
-    data = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
+    data = _as_lines(records)
     is_new = not path.exists()
     if not is_new:
         _cut_torn_line(path)
@@ -82,7 +84,7 @@ def append_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Replace a JSON Lines file."""
-    replace_file(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode())
+    replace_file(path, _as_lines(records))
 
 
 def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:
@@ -112,6 +114,26 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     if reader.is_torn:
         logger.warning("%s: the last line is torn and was passed over", path)
     return records
+
+
+def read_steps(path: Path) -> list[dict[str, Any]]:
+    """The records of a JSON Lines file, each of an iteration, `step`.
+
+    Raises:
+        CheckpointError: as `read_lines`, or a record has no iteration.
+    """
+    records = read_lines(path)
+    for record in records:
+        if not is_step(record.get("step")):
+            raise CheckpointError(
+                f"{path}: a record has no iteration (step: {str(record.get('step'))[:40]}); remove the line"
+            )
+    return records
+
+
+def is_step(value: object) -> TypeGuard[int]:
+    """Whether a value can be the number of an iteration."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
 
 
 class LineReader:
@@ -156,14 +178,14 @@ class LineReader:
                 self._line += 1
                 continue
             try:
-                record = json.loads(line)
+                record = parse_json(line)
                 if not isinstance(record, dict):
                     raise ValueError("not an object")
             except ValueError as error:
                 if index == len(lines) - 2 and not self.is_torn:
                     self.is_torn = True
                     break
-                self.damaged.append((self._line + 1, str(error).splitlines()[0]))
+                self.damaged.append((self._line + 1, first_line(error)))
             else:
                 check_schema(record.get("schema", 1), self.path)
                 records.append(record)
@@ -219,26 +241,32 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> Any:
     """
     file = open_parquet(path)
     wanted = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
-    try:
+    with explain_parquet(path):
         return file.read(columns=wanted)
-    except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
-        raise _damaged(path, error) from error
 
 
 def open_parquet(path: Path) -> Any:
     """The open Parquet file. Raises as `read_parquet` does."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    with explain_parquet(path):
         file = pq.ParquetFile(path)
+        version = (file.schema_arrow.metadata or {}).get(_SCHEMA_KEY, b"1")
+    check_schema(int(version) if version.isdigit() else version.decode(errors="replace"), path)
+    return file
+
+
+@contextmanager
+def explain_parquet(path: Path) -> Iterator[None]:
+    """Raise CheckpointError, which names `path`, for what reading a damaged Parquet file raises."""
+    import pyarrow as pa
+
+    try:
+        yield
     except FileNotFoundError:
         raise
     except (OSError, ValueError, pa.ArrowException) as error:  # a name in it may be no Unicode
-        raise _damaged(path, error) from error
-    version = (file.schema_arrow.metadata or {}).get(_SCHEMA_KEY, b"1")
-    check_schema(int(version) if version.isdigit() else version.decode(errors="replace"), path)
-    return file
+        raise CheckpointError(f"{path} cannot be read ({first_line(error)}): remove the file") from error
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -251,13 +279,14 @@ def remove_leftovers(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _damaged(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(f"{path} cannot be read ({(str(error) or repr(error)).splitlines()[0]}): remove the file")
+def _as_lines(records: Iterable[Mapping[str, Any]]) -> bytes:
+    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    return text.encode(errors="replace")  # half a surrogate pair, as in the name of a file, is no Unicode
 
 
 def _whole_record(line: bytes) -> dict[str, Any] | None:
     try:
-        record = json.loads(line)
+        record = parse_json(line)
     except ValueError:
         return None
     return record if isinstance(record, dict) else None

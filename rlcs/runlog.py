@@ -33,8 +33,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlcs.config import LoggingConfig
-from rlcs.errors import CheckpointError, one_line
+from rlcs.errors import CheckpointError, first_line, one_line
 from rlcs.faults import Fault
+from rlcs.json_text import read_object
 from rlcs.loggers import TABLE_COLUMNS, LoggerSet
 from rlcs.machine import Gauges, describe
 from rlcs.run_compaction import Compactor, cut_parts
@@ -44,9 +45,11 @@ from rlcs.run_files import (
     StepFile,
     append_lines,
     check_schema,
+    explain_parquet,
     open_parquet,
     read_lines,
     read_parquet,
+    read_steps,
     remove_leftovers,
     replace_file,
     step_files,
@@ -232,7 +235,7 @@ class RunLog:
         for name in ("metrics.jsonl", "evaluations.jsonl"):
             path = self._dir / name
             if path.exists():
-                kept = [line for line in read_lines(path) if line["step"] <= step]
+                kept = [line for line in read_steps(path) if line["step"] <= step]
                 write_lines(path, kept)
         for folder in self._folders():
             cut_parts(folder, step)
@@ -253,8 +256,8 @@ class RunLog:
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl. Raises CheckpointError if `run_dir` is no run."""
-    return read_lines(_existing(run_dir, "metrics.jsonl"))
+    """The lines of metrics.jsonl. Raises CheckpointError if `run_dir` is no run, or a line has no iteration."""
+    return read_steps(_existing(run_dir, "metrics.jsonl"))
 
 
 def read_faults(run_dir: Path) -> list[dict[str, Any]]:
@@ -266,9 +269,11 @@ def read_faults(run_dir: Path) -> list[dict[str, Any]]:
 def read_actors(run_dir: Path) -> Snapshot | None:
     """How the actors of a run are, or were when it ended; None where that is not known or cannot be read."""
     try:
-        value = json.loads((run_dir / "actors.json").read_text(encoding="utf-8"))
-        return snapshot_of(value) if value.get("schema", 1) <= SCHEMA_VERSION else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        path = run_dir / "actors.json"
+        value = read_object(path)
+        check_schema(value.pop("schema", 1), path)
+        return snapshot_of(value)
+    except (ValueError, CheckpointError):
         return None
 
 
@@ -339,7 +344,10 @@ def read_draws(run_dir: Path) -> Any:
         tables = [read_parquet(file.path) for file in step_files(folder)]
     except FileNotFoundError:  # compacted meanwhile: now their rows are in a part
         tables = [read_parquet(file.path) for file in step_files(folder)]
-    return pa.concat_tables(tables, promote_options="permissive")
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise CheckpointError(f"the files in {folder} do not fit together ({first_line(error)})") from error
 
 
 def read_prompt_text(run_dir: Path, prompt_id: str, step: int) -> str | None:
@@ -349,7 +357,8 @@ def read_prompt_text(run_dir: Path, prompt_id: str, step: int) -> str | None:
     for file in step_files(run_dir / "rollouts"):
         if file.first <= step <= file.last:
             wanted = [("prompt_id", "==", prompt_id), ("step", "==", step)]
-            found = pq.read_table(file.path, columns=["prompt"], filters=wanted)
+            with explain_parquet(file.path):
+                found = pq.read_table(file.path, columns=["prompt"], filters=wanted)
             return str(found["prompt"][0].as_py()) if found.num_rows else None
     return None
 

@@ -15,7 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlcs.actors import start_ray, stop_ray
-from rlcs.checkpoint import Progress, list_checkpoints, load_arrays, load_part, load_progress, remove_checkpoints
+from rlcs.checkpoint import (
+    Progress,
+    list_checkpoints,
+    load_progress,
+    remove_checkpoints,
+)
 from rlcs.config import Config
 from rlcs.curricula.base import Curriculum
 from rlcs.data import DataSplits
@@ -34,7 +39,7 @@ from rlcs.models import load_tokenizer
 from rlcs.monitor import Monitor
 from rlcs.nothink import nothink_metrics
 from rlcs.progress import Display
-from rlcs.recovery import heed, lower_rate, recover, set_aside_before
+from rlcs.recovery import heed, load_states, lower_rate, recover, set_aside_before
 from rlcs.remote_checkpoints import publisher
 from rlcs.reservation import Reservation
 from rlcs.rollout.episodes import EpisodeSettings
@@ -150,12 +155,8 @@ class Trainer:
         assert self._rollouts and self._learner and self._runlog
         self.progress = load_progress(checkpoint)
         self._saved_step, self._boundary = self.progress.step, None
-        self._curriculum.load_state_dict(load_arrays(checkpoint / "curriculum"))
         self._leftovers = LeftoverGroups(self.config.curriculum.leftover_age)
-        if (leftovers := load_part(checkpoint, "leftovers")) is not None:
-            self._leftovers.load_state_dict(leftovers, self.data.train)
-        if (rollouts := load_part(checkpoint, "rollouts")) is not None:
-            self._rollouts.load_state_dict(rollouts)
+        load_states(checkpoint, self._curriculum, self._leftovers, self._rollouts, self.data.train)
         self._learner.load_state(checkpoint / "learner")
         self._runlog.rewind(self.progress.step)
         self._health.replay(read_metrics(self.run_dir) if self.progress.step else [])

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlcs.checkpoint import newest_curriculum
+from rlcs.checkpoint import checkpoint_name, explain_damage, newest_curriculum
 from rlcs.config import Config
 from rlcs.config_loading import load_config
 from rlcs.curricula.base import UNGRADED, Curriculum, PromptTable
 from rlcs.curricula.loading import load_curriculum
-from rlcs.errors import CheckpointError, DataError, RLCSError
+from rlcs.errors import DataError, RLCSError, one_line
 from rlcs.runlog import prompts_table, read_draws, read_metrics, read_prompts
 from rlcs.types import Prompt
 
@@ -160,16 +160,16 @@ def _curriculum(
     run_dir: Path, config: Config, table: PromptTable, notes: list[str]
 ) -> tuple[Curriculum | None, int | None]:
     """The curriculum as it was saved last, and the iteration of that."""
-    saved = newest_curriculum(run_dir)
-    if saved is None:
-        notes.append("There is no whole checkpoint yet: what the curriculum believes cannot be shown.")
-        return None, None
-    step, state = saved
     try:
+        saved = newest_curriculum(run_dir)
+        if saved is None:
+            notes.append("There is no whole checkpoint yet: what the curriculum believes cannot be shown.")
+            return None, None
+        step, state = saved
         curriculum = load_curriculum(config.curriculum.kind, table, config.curriculum, config.seed)
-        curriculum.load_state_dict(state)
-    except (RLCSError, KeyError) as error:
-        problem = error if isinstance(error, CheckpointError) else f"{type(error).__name__}: {error}"
-        notes.append(f"What the curriculum believes cannot be shown ({problem}).")
+        with explain_damage(run_dir / "checkpoints" / checkpoint_name(step)):
+            curriculum.load_state_dict(state)
+    except RLCSError as error:
+        notes.append(f"What the curriculum believes cannot be shown ({one_line(error)}).")
         return None, None
     return curriculum, step

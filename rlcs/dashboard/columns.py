@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rlcs.json_text import finite
+from rlcs.run_files import is_step
+
 Floats = NDArray[np.float64]
 
 
@@ -38,15 +41,15 @@ class Columns:
         """Add lines of metrics.jsonl. What is no number is passed over."""
         for line in lines:
             step = line.get("step")
-            if not isinstance(step, int):
+            if not is_step(step):
                 continue
             self.last_step = max(self.last_step, step)
-            when = line.get("time")
-            if isinstance(when, int | float):
-                self.last_time = float(when)
-                self.first_time = self.first_time or float(when)
+            when = finite(line.get("time"))
+            if when is not None:
+                self.last_time = when
+                self.first_time = self.first_time or when
             for name, value in line.items():
-                if "/" in name and isinstance(value, int | float):
+                if "/" in name and isinstance(value, int | float) and (isinstance(value, float) or abs(value) < 2**53):
                     column = self._columns.get(name)
                     if column is None:
                         column = self._columns[name] = _Column()

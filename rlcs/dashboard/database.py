@@ -18,7 +18,8 @@ from typing import Any
 
 import duckdb
 
-from rlcs.errors import CheckpointError
+from rlcs.errors import CheckpointError, first_line
+from rlcs.run_files import explain_parquet
 from rlcs.runlog import PROMPTS_FILE, StepFile, open_parquet, read_parquet, step_files
 
 MEMORY_LIMIT = "300MB"
@@ -127,19 +128,13 @@ class Database:
                 return True
             if not path.is_file():
                 return False
-            try:
-                table = read_parquet(path, ["prompt_id", "domain", "tier"])
-            except CheckpointError as error:
-                self._damaged[path] = str(error)
-                return False
-            self._con.register("prompt_list", table)
-            self._con.execute(
+            self._has_prompts = self._insert(
+                path,
+                ["prompt_id", "domain", "tier"],
                 "CREATE OR REPLACE TABLE prompts AS SELECT row_number() OVER () - 1 AS row, prompt_id,"
-                " domain::VARCHAR AS domain, tier::TINYINT AS tier FROM prompt_list"
+                " domain::VARCHAR AS domain, tier::TINYINT AS tier FROM new_rows",
             )
-            self._con.unregister("prompt_list")
-            self._has_prompts = True
-            return True
+            return self._has_prompts
 
     def with_drawn(self) -> None:
         """Bring the table `drawn` up to date: what the draws say of each prompt."""
@@ -155,16 +150,20 @@ class Database:
         path = self._dir / "curriculum" / PROMPTS_FILE
         if not rows or not path.is_file():
             return {}
-        file = open_parquet(path)
         found: dict[int, str | None] = {}
         start = 0
-        for group in range(file.num_row_groups):
-            end = start + file.metadata.row_group(group).num_rows
-            wanted = [row for row in rows if start <= row < end]
-            if wanted:
-                texts = file.read_row_group(group, columns=["prompt"])["prompt"]
-                found |= {row: texts[row - start].as_py() for row in wanted}
-            start = end
+        try:
+            file = open_parquet(path)
+            for group in range(file.num_row_groups):
+                end = start + file.metadata.row_group(group).num_rows
+                wanted = [row for row in rows if start <= row < end]
+                if wanted:
+                    with explain_parquet(path):
+                        texts = file.read_row_group(group, columns=["prompt"])["prompt"]
+                        found |= {row: texts[row - start].as_py() for row in wanted}
+                start = end
+        except (CheckpointError, KeyError) as error:
+            self._damaged[path] = str(error)
         return found
 
     def rollout_files(self, first: int = 0, last: int | None = None) -> list[StepFile]:
@@ -184,11 +183,13 @@ class Database:
             sql = f"SELECT {columns} FROM read_parquet(?, union_by_name=true) WHERE {where}"  # nosec B608 # noqa: S608
             try:
                 return self._rows(sql, [paths, *parameters])
-            except duckdb.Error:
+            except duckdb.Error as error:
                 if attempt:
-                    raise
+                    raise CheckpointError(
+                        f"the responses of {self._dir.name} cannot be read ({first_line(error)})"
+                    ) from error
                 for file in files:
-                    self._check(file.path)
+                    self._try(file.path, sql, parameters)
         return []
 
     def has_columns(self, file: StepFile) -> set[str]:
@@ -205,30 +206,44 @@ class Database:
         )
 
     def _load(self, file: StepFile) -> None:
-        try:
-            table = read_parquet(file.path, list(_DRAWS))
-        except FileNotFoundError:
-            return  # compacted meanwhile; the part is read at the next refresh
-        except CheckpointError as error:
-            self._damaged[file.path] = str(error)
-            return
-        predicted = "predicted_pass_rate" if "predicted_pass_rate" in table.column_names else "NULL"
+        predicted = "predicted_pass_rate" if "predicted_pass_rate" in self.has_columns(file) else "NULL"
         with self._lock:
-            self._con.register("new_draws", table)
-            self._con.execute(
+            self._insert(
+                file.path,
+                _DRAWS,
                 "INSERT INTO draws SELECT step, prompt_id, domain, tier, pass_rate, "  # nosec B608 # noqa: S608
-                f"{predicted}, num_responses, degenerate, kept FROM new_draws WHERE step > ?",
+                f"{predicted}, num_responses, degenerate, kept FROM new_rows WHERE step > ?",
                 [self._loaded],
             )
-            self._con.unregister("new_draws")
 
-    def _check(self, path: Path) -> None:
+    def _insert(self, path: Path, columns: Sequence[str], sql: str, parameters: Sequence[Any] = ()) -> bool:
+        """Take the rows of a file, `new_rows`, into a table; False where it is damaged or was compacted meanwhile."""
         try:
-            open_parquet(path)
+            self._con.register("new_rows", read_parquet(path, list(columns)))
+            self._con.execute(sql, list(parameters))
+            self._con.unregister("new_rows")
+        except FileNotFoundError:
+            return False  # the part is read at the next refresh
         except CheckpointError as error:
             self._damaged[path] = str(error)
-        except FileNotFoundError:
+            return False
+        except duckdb.Error as error:
+            self._damaged[path] = _cannot_be_read(path, error)
+            return False
+        return True
+
+    def _try(self, path: Path, sql: str, parameters: Sequence[Any]) -> None:
+        """Note a file over which a question fails, though it is asked alone."""
+        if path in self._damaged or not path.exists():
             return
+        try:
+            self._rows(sql, [[_literal(path)], *parameters])
+        except duckdb.Error as error:
+            self._damaged[path] = _cannot_be_read(path, error)
+
+
+def _cannot_be_read(path: Path, error: duckdb.Error) -> str:
+    return f"{path} cannot be read ({first_line(error)}): remove the file"
 
 
 def _literal(path: Path) -> str:

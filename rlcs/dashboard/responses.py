@@ -5,7 +5,6 @@ The newest iterations are read, never the whole run.
 
 from __future__ import annotations
 
-import json
 import re
 import zlib
 from collections import Counter, defaultdict
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rlcs.dashboard.store import Run
+from rlcs.json_text import finite, parse_json
 
 _BOX = re.compile(r"<\|begin_of_box\|>(.*?)<\|end_of_box\|>", re.S)
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.S)
@@ -108,7 +108,8 @@ def is_mixed(text: str) -> bool:
 def parts_of(text: str | None) -> dict[str, float]:
     """The named parts of a reward, from their JSON."""
     try:
-        value = json.loads(text or "{}")
+        value = parse_json(text or "{}")
     except ValueError:
         return {}
-    return {str(k): float(v) for k, v in value.items() if isinstance(v, int | float)} if isinstance(value, dict) else {}
+    parts = {name: finite(part) for name, part in value.items()} if isinstance(value, dict) else {}
+    return {name: part for name, part in parts.items() if part is not None}

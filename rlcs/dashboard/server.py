@@ -26,7 +26,7 @@ from rlcs.dashboard.pictures import picture_path
 from rlcs.dashboard.render import environment
 from rlcs.dashboard.store import Run, RunsFolder
 from rlcs.dashboard.tiles import run_tiles, spark
-from rlcs.errors import CheckpointError, ConfigError, RLCSError
+from rlcs.errors import CheckpointError, ConfigError, RLCSError, one_line
 
 STATIC = Path(__file__).parent / "static"
 POLL_S = 1.0
@@ -56,7 +56,12 @@ def create_app(
             Route("/runs/{run}/{page}", site.page),
             Mount("/static", _Static(directory=STATIC)),
         ],
-        exception_handlers={HTTPException: site.not_found, RLCSError: site.problem, 404: site.not_found},
+        exception_handlers={
+            HTTPException: site.not_found,
+            RLCSError: site.problem,
+            404: site.not_found,
+            Exception: site.broken,
+        },
     )
     return Guard(app, known_hosts(host), token)
 
@@ -106,6 +111,13 @@ class _Static(StaticFiles):
         response = await super().get_response(path, scope)
         response.headers["Cache-Control"] = "max-age=3600" if path.startswith("vendor/") else "no-cache"
         return response
+
+
+class _Html(HTMLResponse):
+    """A page; what is no Unicode in it, as in the name of a file, is shown as a question mark."""
+
+    def render(self, content: str) -> bytes:
+        return content.encode(errors="replace")
 
 
 class _Site:
@@ -213,6 +225,10 @@ class _Site:
         """A run that cannot be shown; the others still work."""
         return _problem(str(error), None, status=404)
 
+    def broken(self, request: Request, error: Exception) -> Response:
+        """A page that the server could not make; the traceback goes to its log."""
+        return _problem(f"This page cannot be shown ({one_line(error, typed=True)}).", None, status=500)
+
 
 def _row(run: Run) -> dict[str, Any]:
     columns = run.columns
@@ -232,9 +248,9 @@ _DEFAULTS: dict[str, Any] = {"run": None, "state": None, "notes": [], "heading":
 
 
 def _page(template: str, values: dict[str, Any]) -> Response:
-    return HTMLResponse(environment().get_template(template).render({**_DEFAULTS, **values}))
+    return _Html(environment().get_template(template).render({**_DEFAULTS, **values}))
 
 
 def _problem(text: str, run: Run | None, status: int) -> Response:
     values = {"title": "Not to be shown", "page": "problem", "problem": text, "heading": run.name if run else None}
-    return HTMLResponse(environment().get_template("problem.html").render({**_DEFAULTS, **values}), status_code=status)
+    return _Html(environment().get_template("problem.html").render({**_DEFAULTS, **values}), status_code=status)

@@ -16,8 +16,8 @@ from rlcs.config import Config
 from rlcs.config_loading import load_config
 from rlcs.dashboard.columns import Columns
 from rlcs.dashboard.database import Database
-from rlcs.dashboard.terminal import read_json
 from rlcs.errors import CheckpointError, RLCSError
+from rlcs.json_text import finite, read_object
 from rlcs.runlog import EvaluationRow, LineReader, evaluation_row
 
 _REFRESH_S = 0.3
@@ -96,7 +96,7 @@ class Run:
     @property
     def state(self) -> State:
         """What the run is doing."""
-        now, columns = read_json(self.path / "now.json"), self.columns
+        now, columns = read_object(self.path / "now.json"), self.columns
         paths = [self.path / name for name in ("now.json", "metrics.jsonl", "config.yaml")]
         updated = max((path.stat().st_mtime for path in paths if path.exists()), default=None)
         train = self.config.train if self.config else None
@@ -109,7 +109,7 @@ class Run:
         else:
             word = "running" if columns.last_step else "starting"
         stage = str(now["stage"]) if "stage" in now and word in ("running", "starting") else None
-        since = float(now["time"]) if stage and isinstance(now.get("time"), int | float) else None
+        since = finite(now.get("time")) if stage else None
         return State(columns.last_step, total, word, stage, since, updated)
 
     @property
@@ -128,7 +128,7 @@ class Run:
     @property
     def summary(self) -> dict[str, Any]:
         """summary.json of a finished run, else empty."""
-        return read_json(self.path / "summary.json")
+        return read_object(self.path / "summary.json")
 
     def _read(self) -> None:
         if self.config is None and not self._notes:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from rlcs.checkpoint import load_progress
 from rlcs.dashboard.figures.figure import FEW_POINTS, Figure, domain_colour, line
 from rlcs.dashboard.figures.overview import stage_times
 from rlcs.dashboard.store import Run
-from rlcs.dashboard.terminal import read_json
+from rlcs.errors import CheckpointError
+from rlcs.json_text import finite, read_object
 from rlcs.runlog import LineReader
 
 _MOST_ACTORS = 28
@@ -71,29 +75,63 @@ def _by_actor(run: Run) -> list[Figure]:
     return figures
 
 
-def checkpoints(run: Run) -> list[dict[str, Any]]:
-    """The checkpoints on disk, newest first, with what the manifest says; files are not checked."""
+@dataclass(frozen=True, slots=True)
+class CheckpointRow:
+    """A checkpoint on disk."""
+
+    name: str
+    step: int | None
+    tokens: int
+    megabytes: float
+    is_whole: bool
+    """Whether it has a manifest; files are not checked."""
+    written: float
+    """In seconds since 1970."""
+
+
+def checkpoints(run: Run) -> list[CheckpointRow]:
+    """The checkpoints on disk, newest first, with what the manifest says."""
     found = []
     for folder in sorted((run.path / "checkpoints").glob("step-*"), reverse=True):
-        state, manifest = read_json(folder / "state.json"), read_json(folder / "manifest.json")
-        size = sum(path.stat().st_size for path in _files(folder))
+        try:
+            progress = load_progress(folder)
+        except (CheckpointError, FileNotFoundError):
+            progress = None
         found.append(
-            {
-                "name": folder.name,
-                "step": state.get("step"),
-                "tokens": state.get("generated_tokens"),
-                "megabytes": size / 1e6,
-                "is_whole": bool(manifest.get("sha256")),
-                "written": folder.stat().st_mtime,
-            }
+            CheckpointRow(
+                folder.name,
+                progress.step if progress else None,
+                progress.generated_tokens if progress else 0,
+                sum(path.stat().st_size for path in _files(folder)) / 1e6,
+                bool(read_object(folder / "manifest.json").get("sha256")),
+                folder.stat().st_mtime,
+            )
         )
     return found
 
 
-def starts(run: Run) -> list[dict[str, Any]]:
-    """What starts.jsonl says of each start, newest first."""
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A line of starts.jsonl: when a run was started, how and where (`rlcs.machine.describe`)."""
+
+    time: float
+    command: list[str] = field(default_factory=list)
+    python: str = "?"
+    platform: str = "?"
+    cpus: int = 0
+    memory_gib: float = 0.0
+    gpus: list[str] = field(default_factory=list)
+    packages: dict[str, str] = field(default_factory=dict)
+
+
+def starts(run: Run) -> list[Start]:
+    """What starts.jsonl says of each start, newest first; lines that say something else are passed over."""
     path = run.path / "starts.jsonl"
-    return list(reversed(LineReader(path).read_new())) if path.exists() else []
+    adapter, found = TypeAdapter(Start), []
+    for record in LineReader(path).read_new() if path.exists() else []:
+        with contextlib.suppress(ValidationError):
+            found.append(adapter.validate_python(record))
+    return found[::-1]
 
 
 def faults(run: Run, most: int = 100) -> list[dict[str, Any]]:
@@ -101,8 +139,9 @@ def faults(run: Run, most: int = 100) -> list[dict[str, Any]]:
     path = run.path / "faults.jsonl"
     if not path.exists():
         return []
-    fields = {"step": None, "kind": "", "who": "", "reason": "", "time": None}
-    return [{**fields, **line} for line in reversed(LineReader(path).read_new()[-most:])]
+    fields = {"step": None, "kind": "", "who": "", "reason": ""}
+    records = reversed(LineReader(path).read_new()[-most:])
+    return [{**fields, **record, "time": finite(record.get("time"))} for record in records]
 
 
 def settings(run: Run) -> list[tuple[str, str, bool]]:
@@ -114,13 +153,13 @@ def settings(run: Run) -> list[tuple[str, str, bool]]:
 
 
 def _flat(section: BaseModel, values: dict[str, Any], prefix: str) -> Iterator[tuple[str, str, bool]]:
-    for name, field in type(section).model_fields.items():
+    for name, info in type(section).model_fields.items():
         value, key = getattr(section, name), f"{prefix}{name}"
         if isinstance(value, BaseModel):
             yield from _flat(value, values[name], f"{key}.")
             continue
         shown = "(not shown)" if name in _HIDDEN else json.dumps(values[name], ensure_ascii=False)
-        default = field.get_default(call_default_factory=True) if not field.is_required() else None
+        default = info.get_default(call_default_factory=True) if not info.is_required() else None
         yield key, shown, value != default
 
 

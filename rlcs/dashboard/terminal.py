@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import time
 from collections import Counter
@@ -17,10 +16,12 @@ from rich.table import Table
 from rich.text import Text
 
 from rlcs.errors import CheckpointError, RLCSError
+from rlcs.json_text import finite, read_object
 from rlcs.runlog import EvaluationRow, LineReader, evaluation_row, mean_over_prompts, read_actors
 
 BARS = "▁▂▃▄▅▆▇█"
 _WIDTH = 48
+_LONGEST_S = 1e10
 _ROWS = (
     ("reward/mean", "reward", "{:.3f}"),
     ("rollout/useful", "useful groups", "{:.0%}"),
@@ -59,7 +60,7 @@ class Status:
         return Group(*parts)
 
     def _head(self) -> str:
-        now = read_json(self._dir / "now.json")
+        now = read_object(self._dir / "now.json")
         total = _total_steps(self._dir)
         step = self._lines[-1]["step"] if self._lines else 0
         state = "finished" if (self._dir / "summary.json").exists() else doing(now)
@@ -71,7 +72,7 @@ class Status:
         table.add_column(justify="right", no_wrap=True)
         table.add_column(no_wrap=True)
         for name, title, form in _ROWS:
-            values = [float(line[name]) for line in self._lines if name in line]
+            values = [value for line in self._lines if (value := finite(line.get(name))) is not None]
             if values:
                 table.add_row(title, form.format(values[-1]), sparkline(values, _WIDTH))
         return table
@@ -138,23 +139,14 @@ def sparkline(values: Sequence[float], width: int) -> str:
     means = []
     for i in range(count):
         part = values[i * len(values) // count : (i + 1) * len(values) // count]
-        finite = [value for value in part if math.isfinite(value)]
-        means.append(sum(finite) / len(finite) if finite else math.nan)
+        known = [value for value in part if math.isfinite(value)]
+        means.append(sum(known) / len(known) if known else math.nan)
     known = [mean for mean in means if not math.isnan(mean)]
     if not known:
         return " " * count
     low, high = min(known), max(known)
     scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
     return "".join(" " if math.isnan(mean) else BARS[round((mean - low) * scale)] for mean in means)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object of a JSON file, or an empty one where it is missing or damaged."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8", errors="replace"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 STAGES = {
@@ -173,14 +165,14 @@ def doing(now: dict[str, Any], clock: float | None = None) -> str:
     """What `now.json` says, and since when: a run that was killed said it long ago."""
     if "stage" not in now:
         return "not started yet, or written by an older version"
-    age = (time.time() if clock is None else clock) - float(now.get("time", 0))
+    age = (time.time() if clock is None else clock) - (finite(now.get("time")) or 0.0)
     what = STAGES.get(str(now["stage"]), str(now["stage"]))
     return f"{what} since {duration(age)}"
 
 
 def duration(seconds: float) -> str:
     """Seconds for a person: 42 s, 3 min, 2 h 05 min, 3 d 4 h."""
-    seconds = max(0.0, seconds)
+    seconds = min(max(0.0, seconds), _LONGEST_S)  # a file may say that something began at no time at all
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = int(seconds // 60)

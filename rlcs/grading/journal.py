@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from rlcs.errors import CheckpointError, ConfigError
+from rlcs.json_text import parse_json
 
 SCHEMA_VERSION = 1
 _LONGEST_SHOWN = 60
@@ -136,7 +137,7 @@ class Journal:
 
     def _parse(self, number: int, line: bytes) -> dict[str, Any]:
         try:
-            record = json.loads(line)
+            record = parse_json(line)
             if not isinstance(record, dict):
                 raise ValueError("not an object")
         except ValueError as error:

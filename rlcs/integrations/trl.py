@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from trl import GRPOTrainer
 
-from rlcs.checkpoint import load_arrays, save_arrays
+from rlcs.checkpoint import explain_damage, load_arrays, save_arrays
 from rlcs.config import CurriculumConfig
 from rlcs.curricula.base import UNGRADED, Curriculum, Observation, PromptTable
 from rlcs.curricula.loading import load_curriculum
@@ -221,13 +221,15 @@ class CurriculumGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
                 "train with model=FOLDER instead of resume_from_checkpoint"
             )
         state = load_arrays(folder / _FILE)
-        drawn, step = state.pop("trl_drawn"), state.pop("trl_step")
+        with explain_damage(folder):
+            drawn, step = state.pop("trl_drawn"), int(state.pop("trl_step"))
         if len(drawn) != self._num_prompts:
             raise CheckpointError(
                 f"{folder} was saved with {len(drawn)} prompts a generation, now there are {self._num_prompts}: resume "
                 "with the same generation_batch_size and num_generations"
             )
-        curriculum.load_state_dict(state)
+        with explain_damage(folder):
+            curriculum.load_state_dict(state)
         own: NDArray[np.int64] = np.concatenate([[step], drawn]).astype(np.int64)
         return own
 

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlcs.adapters import base_model
+from rlcs.checkpoint import explain_damage
 from rlcs.config import LearnerConfig, ModelConfig
 from rlcs.learner.adapter import Adapter, has_adapter, quantization
 from rlcs.learner.advantages import assign_advantages
@@ -395,6 +396,8 @@ class Learner:
         Raises:
             CheckpointError: a file is missing or damaged, or is of another model or version.
         """
-        self._counters = Counters(**load_state(folder, self.model, self.optimizer))
+        counters = load_state(folder, self.model, self.optimizer)
+        with explain_damage(folder):
+            self._counters = Counters(**counters)
         if self._critic is not None:
             self._critic.load_state(folder)

@@ -15,7 +15,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlcs.checkpoint import explain_damage
 from rlcs.errors import CheckpointError
+from rlcs.json_text import parse_json
 from rlcs.learner.optimizer import SIDE_TENSORS, AnyOptimizer, expected_moments, restore
 from rlcs.learner.optimizer import moments as kept_of
 from rlcs.learner.sharding import sharded_like
@@ -68,7 +70,7 @@ def load_state(folder: Path, model: torch.nn.Module, optimizer: AnyOptimizer) ->
 
     own = _weights(model)
     try:
-        content = json.loads((folder / "learner.json").read_text(encoding="utf-8"))
+        content = parse_json((folder / "learner.json").read_bytes())
         version, counters, steps = content["version"], content["counters"], content["steps"]
         with (
             safe_open(folder / WEIGHTS, framework="pt") as weights,
@@ -97,7 +99,8 @@ def load_state(folder: Path, model: torch.nn.Module, optimizer: AnyOptimizer) ->
                 restore(optimizer, parameter, kept, steps.get(name, 0.0))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: the learner's state cannot be read ({error!r})") from error
-    return {name: int(value) for name, value in counters.items()}
+    with explain_damage(folder):
+        return {name: int(value) for name, value in counters.items()}
 
 
 def _check(

@@ -23,6 +23,7 @@ from typing import Any
 from rlcs.data_files import BadRow, Row, RowSource, _json_row, open_rows
 from rlcs.data_rows import RowProblem, to_prompt
 from rlcs.errors import DataError, one_line
+from rlcs.json_text import parse_json
 from rlcs.types import Prompt
 
 _COLUMNS = {name: name for name in ("prompt", "answer", "domain", "tier")}
@@ -119,10 +120,10 @@ def _stdin_rows() -> Iterator[Row | BadRow]:
 
 def _array_rows(path: Path) -> Iterator[Row | BadRow]:
     try:
-        values = json.loads(path.read_bytes().decode("utf-8-sig"))
+        values = parse_json(path.read_bytes())
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{path} is not JSON: {one_line(error, 100)}") from error
     if not isinstance(values, list):
         raise DataError(f"{path} must hold a JSON array of objects; name it .jsonl if it has an object a line")

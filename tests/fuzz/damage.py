@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import json
+import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from hypothesis import HealthCheck, seed, settings
@@ -18,7 +21,10 @@ ROUND = 100
 
 
 def fuzz(share: float = 1.0) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Repeat a test of hypothesis with other seeds until its `share` of a target's time is over."""
+    """Repeat a test of hypothesis with other seeds until its `share` of a target's time is over.
+
+    Time is the processor's, so that a busy machine tries as much as a quiet one. What was tried is told each minute.
+    """
 
     def repeat(test: Callable[..., None]) -> Callable[..., None]:
         bounded = settings(
@@ -31,15 +37,20 @@ def fuzz(share: float = 1.0) -> Callable[[Callable[..., None]], Callable[..., No
 
         @functools.wraps(test)
         def repeated(*args: Any, **kwargs: Any) -> None:
-            end, rounds = time.monotonic() + share * SECONDS, 0
-            while rounds == 0 or time.monotonic() < end:
+            begun, told, rounds = time.process_time(), 0.0, 0
+            while rounds == 0 or time.process_time() - begun < share * SECONDS:
                 try:
                     seed(FIRST_SEED + rounds)(bounded)(*args, **kwargs)
                 except BaseException as error:
                     error.add_note(f"RLCS_FUZZ_SEED={FIRST_SEED + rounds} finds it at once")
                     raise
                 rounds += 1
-            print(f"{ROUND * rounds} examples, seeds {FIRST_SEED} to {FIRST_SEED + rounds - 1}")
+                if (spent := time.process_time() - begun) >= min(told + 60, share * SECONDS):
+                    told = spent
+                    print(
+                        f"{test.__name__}: {ROUND * rounds:,} examples in {spent:.0f} of {share * SECONDS:.0f} s",
+                        flush=True,
+                    )
 
         return repeated
 
@@ -77,3 +88,34 @@ def changed(data: bytes, edits: list[Edit]) -> bytes:
         else:
             data = data[:start]
     return data
+
+
+ODD = [None, True, -1, 0, 1.5, 1e308, math.inf, math.nan, 10**30, 10**400, "", "1", "x" * 50, "\0", "\ud800"]
+ODD += [[], {}, [[]], {"a": None}, [1, "a"]]
+DROP = object()
+JSON_EDITS = st.lists(
+    st.tuples(st.floats(0, 1, exclude_max=True), st.sampled_from([*ODD, DROP])), min_size=1, max_size=3
+)
+JSONEdit = tuple[float, Any]
+
+
+def changed_json(data: bytes, edits: list[JSONEdit], *, is_lines: bool) -> bytes:
+    """JSON, or lines of it, with values at some places, which are shares of all, replaced by odd ones or dropped."""
+    tree: Any = [json.loads(line) for line in data.splitlines()] if is_lines else [json.loads(data)]
+    for place, new in edits:
+        places = list(_places(tree))
+        if not places:
+            break
+        holder, key = places[int(place * len(places))]
+        if new is not DROP:
+            holder[key] = copy.deepcopy(new)  # or a list of ODD could come to hold itself
+        else:
+            del holder[key]
+    return "".join(json.dumps(line) + "\n" for line in tree).encode()
+
+
+def _places(tree: Any) -> Iterator[tuple[Any, Any]]:
+    for key, value in list(tree.items() if isinstance(tree, dict) else enumerate(tree)):
+        yield tree, key
+        if isinstance(value, dict | list):
+            yield from _places(value)

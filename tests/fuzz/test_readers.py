@@ -1,8 +1,8 @@
 """Whatever is in a file, a reader gives what it read or one clear error: never another exception.
 
 Whole files are changed at random places, which goes deeper than random bytes. Each of five targets (configurations, datasets,
-responses, a run's files, checkpoints) is tried for RLCS_FUZZ_SECONDS, in rounds of examples whose seeds count up from
-RLCS_FUZZ_SEED: a shorter time tries a part of the same, and `make fuzz` goes on for an hour each from a seed of its own.
+responses, a run's files, checkpoints) is tried for RLCS_FUZZ_SECONDS of a processor, in rounds of examples whose seeds count up
+from RLCS_FUZZ_SEED: a shorter time tries a part of the same, and `make fuzz` goes on for an hour each from a seed of its own.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,16 +11,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rlcs.checkpoint import Progress, find_damage, latest_checkpoint, load_progress, save_checkpoint
-from rlcs.errors import RLCSError
+from rlcs.config import CurriculumConfig
+from rlcs.curricula.base import Observation, PromptTable
+from rlcs.curricula.loading import load_curriculum
+from rlcs.errors import CheckpointError, RLCSError
+from rlcs.learner.snapshot import Copies
+from rlcs.learner.state import capture_state, load_state
+from rlcs.leftovers import LeftoverGroups
+from rlcs.recovery import load_states
+from rlcs.rollout.work import LengthEstimator
 from rlcs.run_files import append_lines, step_path, write_parquet
 from rlcs.run_tables import draws_table
 from rlcs.runlog import read_draws, read_evaluations, read_metrics
 from rlcs.types import FinishReason, Group, Prompt, Response, Score
-from tests.fuzz.damage import EDITS, Edit, changed, fuzz
+from tests.fuzz.damage import EDITS, JSON_EDITS, Edit, JSONEdit, changed, changed_json, fuzz
 
 
 def response(value: float) -> Response:
@@ -63,7 +74,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("name", list(READERS))
-@fuzz(1 / 3)
+@fuzz(1 / 6)
 @given(edits=EDITS)
 @example(edits=[("replace", 0.0, 0.0, b"\x00"), ("replace", 0.296875, 0.0, b"\x80")])
 def test_a_runs_file_is_read_or_named(tmp_path: Path, whole_run: Path, name: str, edits: list[Edit]) -> None:
@@ -77,7 +88,7 @@ def test_a_runs_file_is_read_or_named(tmp_path: Path, whole_run: Path, name: str
         assert path.name in str(error)
 
 
-@fuzz()
+@fuzz(1 / 2)
 @given(edits=EDITS, which=st.floats(0, 1, exclude_max=True))
 def test_a_changed_checkpoint_is_never_taken_for_a_whole_one(
     tmp_path: Path, whole_run: Path, edits: list[Edit], which: float
@@ -99,3 +110,87 @@ def test_a_changed_checkpoint_is_never_taken_for_a_whole_one(
     else:
         with pytest.raises(RLCSError, match="no whole checkpoint"):
             latest_checkpoint(folder)
+
+
+PROMPTS = [Prompt(str(i), [{"role": "user", "content": f"{i}?"}], str(i), "ab"[i % 2], i % 5) for i in range(20)]
+TABLE = PromptTable.of(PROMPTS)
+
+
+def learner() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    model = torch.nn.Linear(3, 2)
+    return model, torch.optim.AdamW(model.parameters(), lr=0.1)
+
+
+@pytest.fixture(scope="module", params=["rlcs", "posterior"])
+def resumable_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a checkpoint that holds all that a trainer loads, after two draws and an update."""
+    run_dir = tmp_path_factory.mktemp("fuzz") / "run"
+    run_dir.mkdir()
+    (run_dir / "config.yaml").write_text("name: run\n")
+    curriculum = load_curriculum(request.param, TABLE, CurriculumConfig(kind=request.param), seed=1)
+    for _ in range(2):
+        rows = curriculum.draw(4)
+        rates = np.resize([0.0, 0.5, 1.0], len(rows))
+        curriculum.observe(Observation(rows, rates, (rates == 0) | (rates == 1), np.full(len(rows), 4)))
+    leftovers, lengths = LeftoverGroups(3), LengthEstimator(20)
+    groups = [
+        Group(prompt, np.arange(2, dtype=np.int32), [response(0.0), response(1.0)], 0.5) for prompt in PROMPTS[:2]
+    ]
+    leftovers.keep(groups, np.asarray([0]), most=4)
+    lengths.observe(PROMPTS[0], np.asarray([3, 5]))
+    model, optimizer = learner()
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+
+    def fill(folder: Path) -> None:
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+
+    states = {
+        "curriculum": curriculum.state_dict(),
+        "leftovers": leftovers.state_dict(),
+        "rollouts": lengths.state_dict(),
+    }
+    write = capture_state(model, optimizer, {"updates": 2}, Copies(keep=True, copy=False)).write
+    save_checkpoint(run_dir, Progress(2, 20, 1.5), states, fill, write, keep_last=2)
+    kind = run_dir / "kind.txt"
+    kind.write_text(request.param)
+    return run_dir
+
+
+@fuzz(1 / 4)
+@given(edits=EDITS, json_edits=JSON_EDITS | st.none(), which=st.floats(0, 1, exclude_max=True))
+def test_a_forged_checkpoint_is_loaded_or_refused(
+    tmp_path: Path, resumable_run: Path, edits: list[Edit], json_edits: list[JSONEdit] | None, which: float
+) -> None:
+    """Its checksums fit what was changed, so that only what the files hold can tell."""
+    folder = tmp_path / "run"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(resumable_run, folder)
+    kind = (folder / "kind.txt").read_text()
+    checkpoint = folder / "checkpoints" / "step-000002"
+    files = sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != "manifest.json")
+    path = files[int(which * len(files))]
+    before = path.read_bytes()
+    if json_edits is not None and path.suffix == ".json":
+        path.write_bytes(changed_json(before, json_edits, is_lines=False))
+    else:
+        path.write_bytes(changed(before, edits))
+    manifest = json.loads((checkpoint / "manifest.json").read_text())
+    manifest["sha256"][str(path.relative_to(checkpoint))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (checkpoint / "manifest.json").write_text(json.dumps(manifest))
+    found = latest_checkpoint(folder)
+    curriculum = load_curriculum(kind, TABLE, CurriculumConfig(kind=kind), seed=1)
+    try:
+        load_progress(found)
+        load_states(found, curriculum, LeftoverGroups(3), LengthEstimator(20), PROMPTS)
+        load_state(found / "learner", *learner())
+    except CheckpointError as error:
+        assert "\n" not in str(error).strip()
+        return
+    for _ in range(2):
+        rows = curriculum.draw(4)
+        rates = np.resize([0.0, 0.5, 1.0], len(rows))
+        degenerate = (rates == 0) | (rates == 1)
+        curriculum.select(rates, degenerate, 4)
+        curriculum.observe(Observation(rows, rates, degenerate, np.full(len(rows), 4)))
