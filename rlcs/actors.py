@@ -129,6 +129,11 @@ def own_process() -> ActorProcess:
     return ActorProcess(node, os.getpid(), float(psutil.Process().create_time()))
 
 
+def reload_limit_s(first_s: float) -> float:
+    """How long an actor that replaces another may take to load before it is taken to hang, by the seconds of the first."""
+    return max(60.0, 5 * first_s)
+
+
 def end_actor(actor: Any, process: ActorProcess | None = None) -> None:
     """End an actor, and its `process` also where it hangs or was stopped and does not hear Ray."""
     import ray

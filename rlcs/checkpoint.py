@@ -267,7 +267,7 @@ def load_progress(folder: Path) -> Progress:
 
     path = folder / "state.json"
     with explain_damage(path):
-        return TypeAdapter(Progress).validate_python(parse_json(path.read_bytes()), strict=True)
+        return TypeAdapter(Progress).validate_python(parse_json(path.read_bytes()))
 
 
 def save_arrays(stem: Path, state: Mapping[str, Any]) -> None:

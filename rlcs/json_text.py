@@ -16,30 +16,38 @@ def parse_json(text: str | bytes) -> Any:
     """What a JSON text, in UTF-8 where it is bytes, holds.
 
     Raises:
-        ValueError: it is no JSON, is nested too deeply, has a number of thousands of digits, or holds half a surrogate
-            pair, which can be written to no file and no page.
+        ValueError: it is no JSON, is nested too deeply, or has a number of thousands of digits.
     """
     if isinstance(text, bytes):
         text = text.decode("utf-8-sig")
     try:
-        value = json.loads(text)
+        return json.loads(text)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def parse_record(text: str | bytes) -> dict[str, Any]:
+    """The object of a JSON text.
+
+    Raises:
+        ValueError: as `parse_json`, or it is something else, or holds half a surrogate pair, which no screen can show.
+    """
+    if isinstance(text, bytes):
+        text = text.decode("utf-8-sig")
+    value = parse_json(text)
+    if not isinstance(value, dict):
+        raise ValueError("not an object")
     if any(half in text for half in _HALVES):
-        try:
-            json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError as error:
-            raise ValueError("holds half a surrogate pair") from error
+        json.dumps(value, ensure_ascii=False).encode()  # UnicodeEncodeError is a ValueError
     return value
 
 
 def read_object(path: Path) -> dict[str, Any]:
     """The object of a JSON file, or an empty one where the file is missing or damaged."""
     try:
-        value = parse_json(path.read_bytes())
+        return parse_record(path.read_bytes())
     except (OSError, ValueError):
         return {}
-    return value if isinstance(value, dict) else {}
 
 
 def finite(value: object) -> float | None:

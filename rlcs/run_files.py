@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from rlcs.errors import CheckpointError, first_line
-from rlcs.json_text import parse_json
+from rlcs.json_text import parse_record
 
 logger = logging.getLogger(__name__)
 
@@ -178,9 +178,7 @@ class LineReader:
                 self._line += 1
                 continue
             try:
-                record = parse_json(line)
-                if not isinstance(record, dict):
-                    raise ValueError("not an object")
+                record = parse_record(line)
             except ValueError as error:
                 if index == len(lines) - 2 and not self.is_torn:
                     self.is_torn = True
@@ -286,10 +284,9 @@ def _as_lines(records: Iterable[Mapping[str, Any]]) -> bytes:
 
 def _whole_record(line: bytes) -> dict[str, Any] | None:
     try:
-        record = parse_json(line)
+        return parse_record(line)
     except ValueError:
         return None
-    return record if isinstance(record, dict) else None
 
 
 def _cut_torn_line(path: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlcs.json_text import finite
-from rlcs.run_files import is_step
+from rlcs.runlog import is_step
 
 Floats = NDArray[np.float64]
 

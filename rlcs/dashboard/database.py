@@ -19,8 +19,7 @@ from typing import Any
 import duckdb
 
 from rlcs.errors import CheckpointError, first_line
-from rlcs.run_files import explain_parquet
-from rlcs.runlog import PROMPTS_FILE, StepFile, open_parquet, read_parquet, step_files
+from rlcs.runlog import PROMPTS_FILE, StepFile, explain_parquet, open_parquet, read_parquet, step_files
 
 MEMORY_LIMIT = "300MB"
 _DRAWS = (

@@ -11,13 +11,11 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from rlcs.checkpoint import load_progress
 from rlcs.dashboard.figures.figure import FEW_POINTS, Figure, domain_colour, line
 from rlcs.dashboard.figures.overview import stage_times
 from rlcs.dashboard.store import Run
-from rlcs.errors import CheckpointError
 from rlcs.json_text import finite, read_object
-from rlcs.runlog import LineReader
+from rlcs.runlog import LineReader, is_step
 
 _MOST_ACTORS = 28
 """Lines in a plot."""
@@ -93,15 +91,13 @@ def checkpoints(run: Run) -> list[CheckpointRow]:
     """The checkpoints on disk, newest first, with what the manifest says."""
     found = []
     for folder in sorted((run.path / "checkpoints").glob("step-*"), reverse=True):
-        try:
-            progress = load_progress(folder)
-        except (CheckpointError, FileNotFoundError):
-            progress = None
+        state = read_object(folder / "state.json")
+        step, tokens = state.get("step"), finite(state.get("generated_tokens"))
         found.append(
             CheckpointRow(
                 folder.name,
-                progress.step if progress else None,
-                progress.generated_tokens if progress else 0,
+                step if is_step(step) else None,
+                int(tokens or 0),
                 sum(path.stat().st_size for path in _files(folder)) / 1e6,
                 bool(read_object(folder / "manifest.json").get("sha256")),
                 folder.stat().st_mtime,

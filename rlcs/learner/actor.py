@@ -31,23 +31,15 @@ class LearnerActor:
     """`rlcs.learner.learner.Learner` behind Ray.
 
     `ray.remote(LearnerActor).options(...).remote(model_path, config, ...)` starts one. Arguments and methods are the
-    learner's, but `weights` returns numpy arrays. With `joins` the policy is loaded by `join`, once all ranks are there.
+    learner's, but `weights` returns numpy arrays. The policy is loaded by `load`, or by `join` once all ranks are there.
     """
 
-    def __init__(self, model_path: str, config: LearnerConfig, *, joins: bool = False, **options: Any) -> None:
+    def __init__(self, model_path: str, config: LearnerConfig, **options: Any) -> None:
         self._arguments = (model_path, config, options)
         self._store: Any = None
         self._loaded: Learner | None = None
         self._sender: WeightSender | None = None
         self._writing: Writing | None = None
-        if not joins:
-            self._load(None)
-
-    def node_id(self) -> str:
-        """The machine that this actor runs on, by Ray's name."""
-        import ray
-
-        return str(ray.get_runtime_context().get_node_id())
 
     def open_store(self) -> tuple[str, int]:
         """The meeting point of the ranks, kept here: host and a free port. Rank 0's to call, before `join`."""
@@ -69,6 +61,11 @@ class LearnerActor:
         self._load(connect(rank, size, self._store or store, device=device, local_size=local_size))
         return True
 
+    def load(self) -> bool:
+        """Load the policy as the only rank; True when done."""
+        self._load(None)
+        return True
+
     def _load(self, ranks: Any) -> None:
         from rlcs.learner.learner import Learner
         from rlcs.learner.limits import memory_advice
@@ -79,7 +76,7 @@ class LearnerActor:
 
     @property
     def _learner(self) -> Learner:
-        assert self._loaded is not None, "a rank has no policy before `join`"
+        assert self._loaded is not None, "there is no policy before `load` or `join`"
         return self._loaded
 
     def ready(self) -> bool:
@@ -87,7 +84,7 @@ class LearnerActor:
         return self._loaded is not None
 
     def process(self) -> ActorProcess:
-        """This actor's process."""
+        """This actor's process, which is there before the policy is loaded."""
         return own_process()
 
     def update(

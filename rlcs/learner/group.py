@@ -16,7 +16,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from rlcs.actors import ActorProcess, end_actor, get
+from rlcs.actors import ActorProcess, end_actor, get, reload_limit_s
 from rlcs.config import LearnerConfig
 from rlcs.errors import EngineError, LearnerLostError, RLCSError, one_line
 from rlcs.learner.actor import LearnerActor
@@ -60,12 +60,12 @@ class LearnerGroup:
         """How often the ranks were started anew."""
         self._processes: list[ActorProcess] = []
         self._timeout_s = config.timeout_s
+        self._load_timeout_s = START_TIMEOUT_S
+        """How long ranks that are there may take to load; known once they did."""
         actor = ray.remote(LearnerActor)
 
         def start_actors() -> list[Any]:
-            return [
-                actor.options(**option).remote(model_path, config, joins=self.size > 1, **learner) for option in options
-            ]
+            return [actor.options(**option).remote(model_path, config, **learner) for option in options]
 
         self._start_actors = start_actors
         self.actors = start_actors()
@@ -78,17 +78,20 @@ class LearnerGroup:
             DataError, ConfigError: the policy cannot be loaded, or not be learned by this learner.
         """
         doing = "starting the learner"
+        self._processes = self._wait_all(self.submit("process"), doing, START_TIMEOUT_S)
+        begun = time.monotonic()
         if self.size > 1:
-            nodes = self._wait_all([actor.node_id.remote() for actor in self.actors], doing, START_TIMEOUT_S)
-            (store,) = self._wait_all([self.actors[0].open_store.remote()], doing, START_TIMEOUT_S)
-            local = Counter(nodes)
+            (store,) = self._wait_all([self.actors[0].open_store.remote()], doing, self._load_timeout_s)
+            local = Counter(process.node for process in self._processes)
             calls = [
-                actor.join.remote(rank, store, local[node])
-                for rank, (actor, node) in enumerate(zip(self.actors, nodes, strict=True))
+                actor.join.remote(rank, store, local[process.node])
+                for rank, (actor, process) in enumerate(zip(self.actors, self._processes, strict=True))
             ]
-            self._wait_all(calls, doing, START_TIMEOUT_S)
-        self.wait(self.submit("ready"), doing, START_TIMEOUT_S)
-        self._processes = self._wait_all(self.submit("process"), doing)
+        else:
+            calls = self.submit("load")
+        self._wait_all(calls, doing, self._load_timeout_s)
+        if self._load_timeout_s == START_TIMEOUT_S:
+            self._load_timeout_s = min(START_TIMEOUT_S, reload_limit_s(time.monotonic() - begun))
 
     def restart(self) -> None:
         """End all ranks, dead, hanging or well, and start new ones; they have the policy that the first ones began with.

@@ -18,7 +18,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from rlcs.actors import ActorProcess, end_actor, get
+from rlcs.actors import ActorProcess, end_actor, get, reload_limit_s
 from rlcs.errors import ConfigError, DataError, DeadlineError, EngineError, RLCSError, TooManyFaultsError
 from rlcs.faults import Faults
 from rlcs.rollout.requests import Requests
@@ -51,6 +51,8 @@ class _Member:
     actor: Any
     restarts: int = 0
     process: ActorProcess | None = None
+    placed: Any = None
+    """What is waited for until it has a place in the cluster; None once `process` is known."""
     ready: Any = None
     """What is waited for before its weights are sent; None once it has loaded."""
     furnishing: Any = None
@@ -84,6 +86,8 @@ class EnginePool:
         self._queue = _new_queue()
         self._took_s: dict[str, float] = {}
         """The longest that each method took."""
+        self._load_limit_s = START_TIMEOUT_S
+        """How long an engine that has its place may take to load; known once the first did."""
         self._is_closed = False
         self._members = [_Member(index, start(index, 0)) for index in range(size)]
 
@@ -101,9 +105,13 @@ class EnginePool:
         """Wait until every engine has loaded. Raises EngineError or what a constructor raised: a first load is not tried
         again.
         """
-        found = get([member.actor.ready.remote() for member in self._members], START_TIMEOUT_S, "starting the engines")
+        doing = "starting the engines"
+        found = get([member.actor.process.remote() for member in self._members], START_TIMEOUT_S, doing)
         for member, process in zip(self._members, found, strict=True):
             member.process = process
+        begun = time.monotonic()
+        get([member.actor.load.remote() for member in self._members], START_TIMEOUT_S, doing)
+        self._load_limit_s = min(START_TIMEOUT_S, reload_limit_s(time.monotonic() - begun))
 
     def watched(self) -> list[Watched]:
         """The engines, for `rlcs.monitor`."""
@@ -219,12 +227,17 @@ class EnginePool:
             if member.in_service:
                 continue
             try:
+                if member.placed is not None and _is_done(member.placed):
+                    member.process = get(member.placed, _QUEUE_TIMEOUT_S, "starting an engine")
+                    member.placed, member.last_sign = None, time.monotonic()
                 if member.ready is not None and _is_done(member.ready):
-                    member.process = get(member.ready, _QUEUE_TIMEOUT_S, "starting an engine")
+                    get(member.ready, _QUEUE_TIMEOUT_S, "loading an engine")
                     member.ready, member.furnishing = None, self._furnish(member.actor)
                     member.last_sign = time.monotonic()
                     if member.furnishing is None:
                         logger.info("%s is back", member.name)
+                elif member.ready is not None and self._loads_for_s(member) > self._load_limit_s:
+                    raise EngineError(f"not loaded after {self._load_limit_s:.0f} s: it hangs")
                 if member.furnishing is not None and _is_done(member.furnishing):
                     get(member.furnishing, _QUEUE_TIMEOUT_S, "giving a new engine its weights")
                     member.furnishing = None
@@ -235,6 +248,10 @@ class EnginePool:
                     raise EngineError("no answer while giving a new engine its weights")
             except (RLCSError, RayError) as error:
                 self._replace(member, str(error))
+
+    def _loads_for_s(self, member: _Member) -> float:
+        """Since when a new engine loads; 0 while it waits for a place in the cluster."""
+        return 0.0 if member.placed is not None else time.monotonic() - member.last_sign
 
     def _collect(self, requests: Requests) -> Iterator[Answer]:
         """What the engines have to say for a moment; the failed and the silent ones are replaced."""
@@ -291,7 +308,7 @@ class EnginePool:
         self._faults.restart("engine_restarts", member.name, f"failed: {reason}")
         member.restarts += 1
         member.actor = self._start(member.index, member.restarts)
-        member.ready = member.actor.ready.remote()
+        member.placed, member.ready = member.actor.process.remote(), member.actor.load.remote()
 
     def _fill(self, requests: Requests) -> None:
         """Let what is unanswered wait; with a new queue if the old one is lost."""

@@ -39,12 +39,23 @@ class EngineActor:
     """An `Engine` in a Ray actor."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._engine = Engine(*args, **kwargs)
+        self._arguments = (args, kwargs)
+        self._loaded: Engine | None = None
         self._finished: list[int] = []  # answered since the queue was asked the last time
 
-    def ready(self) -> ActorProcess:
-        """Its process, once the engine has loaded."""
+    def process(self) -> ActorProcess:
+        """This actor's process, which is there before the engine has loaded."""
         return own_process()
+
+    def load(self) -> None:
+        """Load the engine. Raises what it raises."""
+        args, kwargs = self._arguments
+        self._loaded = Engine(*args, **kwargs)
+
+    @property
+    def _engine(self) -> Engine:
+        assert self._loaded is not None, "there is no engine before `load`"
+        return self._loaded
 
     def generate(
         self,
@@ -108,7 +119,7 @@ class EngineActor:
 
     def vitals(self) -> Vitals:
         """How this process is."""
-        return measure(self._engine.policy_version)
+        return measure(None if self._loaded is None else self._loaded.policy_version)
 
 
 class RolloutFleet:

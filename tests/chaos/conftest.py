@@ -21,7 +21,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from rlcs.checkpoint import latest_checkpoint, load_arrays
+from rlcs.checkpoint import latest_checkpoint, list_checkpoints, load_arrays
 from rlcs.curricula.coverage import Coverage
 from rlcs.runlog import read_actors, read_faults, read_metrics, read_prompts, step_files
 
@@ -93,6 +93,8 @@ class Injector:
     pause_s: tuple[float, float] = (0.2, 2.0)
     wait_s: float = 120.0
     """How long the next fault waits for the last one's end."""
+    after_checkpoint: bool = False
+    """Whether the first fault waits for a checkpoint."""
     patience_s: float = 600.0
     watchers: list[threading.Thread] = field(default_factory=list)
     hit: set[int] = field(default_factory=set)
@@ -115,6 +117,8 @@ class Injector:
         role = {"engine": "rollouts", "worker": "scoring"}.get(what, what)
         snapshot = read_actors(self.run)
         if snapshot is None or not (self.run / "metrics.jsonl").exists():
+            return False
+        if self.after_checkpoint and not list_checkpoints(self.run):
             return False
         actors = [actor for actor in snapshot.actors if actor.role == role and actor.pid is not None]
         actors = [actor for actor in actors if actor.state != "dead" and actor.pid not in self.hit]
@@ -221,6 +225,7 @@ def run_with_faults(tmp_path: Path, tiny_policy: Path) -> RunWithFaults:
         pause_s: tuple[float, float] = (0.2, 2.0),
         terminate_after: int | None = None,
         wait_s: float = 120.0,
+        after_checkpoint: bool = False,
     ) -> Outcome:
         (tmp_path / "odd.py").write_text(REWARD.format(raises=raises, hangs=hangs))
         rows = [{"prompt": f"{i} + 1 = ?", "answer": str(i + 1), "domain": "ab"[i % 2]} for i in range(60)]
@@ -260,7 +265,7 @@ def run_with_faults(tmp_path: Path, tiny_policy: Path) -> RunWithFaults:
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-        injector = Injector(tmp_path / "run", faults, seed, pause_s, wait_s)
+        injector = Injector(tmp_path / "run", faults, seed, pause_s, wait_s, after_checkpoint)
         thread = threading.Thread(target=injector, daemon=True)
         thread.start()
         family: dict[int, psutil.Process] = {}

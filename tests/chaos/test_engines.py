@@ -74,7 +74,7 @@ def weights(policy: Path) -> dict[str, Any]:
 
 
 def pids(fleet: RolloutFleet) -> list[int]:
-    return [ray.get(engine.ready.remote()).pid for engine in fleet.engines]
+    return [ray.get(engine.process.remote()).pid for engine in fleet.engines]
 
 
 def after(seconds: float, pid: int, number: int) -> None:
@@ -106,6 +106,28 @@ def test_an_engine_that_fails_is_replaced_and_loses_nothing(
     # The new engine has the weights of the last sync: both give the same logprobs.
     (first,) = fleet.generate(asked[:1], temperature=1e-3)
     assert np.isfinite(first.responses[0].logprobs).all()
+
+
+@pytest.mark.slow
+def test_an_engine_that_hangs_while_it_replaces_another_is_replaced_too(
+    fleet: RolloutFleet, policy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = fleet.restarts
+    monkeypatch.setattr(fleet._pool, "_load_limit_s", 5.0)
+    fleet.sync(ray.put(weights(policy)), VERSION)
+    os.kill(pids(fleet)[0], signal.SIGKILL)
+    fleet.sync(ray.put(weights(policy)), VERSION)  # now it is noticed
+    assert fleet.restarts == before + 1
+    second = ray.get(fleet.engines[0].process.remote()).pid
+    os.kill(second, signal.SIGSTOP)
+    deadline = time.monotonic() + 60
+    while fleet.restarts == before + 1:
+        assert time.monotonic() < deadline
+        assert all(len(group.responses) == G for group in fleet.generate(prompts()))
+    monkeypatch.undo()
+    fleet.settle()
+    assert not psutil.pid_exists(second) or psutil.Process(second).status() == psutil.STATUS_ZOMBIE
+    assert [ray.get(engine.vitals.remote()).version for engine in fleet.engines] == [VERSION] * 2
 
 
 @pytest.mark.slow

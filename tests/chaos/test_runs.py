@@ -63,7 +63,7 @@ def test_a_run_survives_the_loss_of_the_request_queue(run_with_faults: Any, asse
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_too_many_restarts_end_a_run_with_one_line_and_leave_its_checkpoint(run_with_faults: Any) -> None:
-    outcome = run_with_faults("cluster.max_restarts=0", steps=100_000, faults=["kill engine"])
+    outcome = run_with_faults("cluster.max_restarts=0", steps=100_000, faults=["kill engine"], after_checkpoint=True)
     assert outcome.code == 1
     (line,) = [line for line in outcome.output.splitlines() if line.startswith("rlcs: error:")]
     assert "engine-" in line and "failed" in line

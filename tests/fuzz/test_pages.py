@@ -28,7 +28,7 @@ from rlcs.dashboard.terminal import show_status
 from rlcs.errors import RLCSError
 from rlcs.health import HealthWatch
 from rlcs.recovery import set_aside_before
-from rlcs.runlog import read_metrics
+from rlcs.runlog import read_actors, read_metrics
 from tests.dashboard.conftest import write_run
 from tests.fuzz.damage import EDITS, JSON_EDITS, Edit, JSONEdit, changed, changed_json, fuzz
 
@@ -45,6 +45,7 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     state = {"curriculum": {"seen": np.arange(4), "seed": 1}}
     save_checkpoint(run_dir, Progress(4, 20, 1.5), state, fill, fill, keep_last=2)
     (run_dir / "summary.json").write_text(json.dumps({"seconds": 1.5, "steps": 4, "accuracy": 0.5}))
+    assert read_actors(run_dir) is not None and set_aside_before(run_dir) == {}
     return run_dir
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from rlcs.checkpoint import Progress, find_damage, latest_checkpoint, load_progress, save_checkpoint
 from rlcs.config import CurriculumConfig
-from rlcs.curricula.base import Observation, PromptTable
+from rlcs.curricula.base import Curriculum, Observation, PromptTable
 from rlcs.curricula.loading import load_curriculum
 from rlcs.errors import CheckpointError, RLCSError
 from rlcs.learner.snapshot import Copies
@@ -153,9 +153,19 @@ def resumable_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
     }
     write = capture_state(model, optimizer, {"updates": 2}, Copies(keep=True, copy=False)).write
     save_checkpoint(run_dir, Progress(2, 20, 1.5), states, fill, write, keep_last=2)
-    kind = run_dir / "kind.txt"
-    kind.write_text(request.param)
+    (run_dir / "kind.txt").write_text(request.param)
+    resume(run_dir)
     return run_dir
+
+
+def resume(run_dir: Path) -> Curriculum:
+    """Load what a trainer loads, and its learner."""
+    kind, found = (run_dir / "kind.txt").read_text(), latest_checkpoint(run_dir)
+    curriculum = load_curriculum(kind, TABLE, CurriculumConfig(kind=kind), seed=1)
+    load_progress(found)
+    load_states(found, curriculum, LeftoverGroups(3), LengthEstimator(20), PROMPTS)
+    load_state(found / "learner", *learner())
+    return curriculum
 
 
 @fuzz(1 / 4)
@@ -167,7 +177,6 @@ def test_a_forged_checkpoint_is_loaded_or_refused(
     folder = tmp_path / "run"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(resumable_run, folder)
-    kind = (folder / "kind.txt").read_text()
     checkpoint = folder / "checkpoints" / "step-000002"
     files = sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != "manifest.json")
     path = files[int(which * len(files))]
@@ -179,12 +188,8 @@ def test_a_forged_checkpoint_is_loaded_or_refused(
     manifest = json.loads((checkpoint / "manifest.json").read_text())
     manifest["sha256"][str(path.relative_to(checkpoint))] = hashlib.sha256(path.read_bytes()).hexdigest()
     (checkpoint / "manifest.json").write_text(json.dumps(manifest))
-    found = latest_checkpoint(folder)
-    curriculum = load_curriculum(kind, TABLE, CurriculumConfig(kind=kind), seed=1)
     try:
-        load_progress(found)
-        load_states(found, curriculum, LeftoverGroups(3), LengthEstimator(20), PROMPTS)
-        load_state(found / "learner", *learner())
+        curriculum = resume(folder)
     except CheckpointError as error:
         assert "\n" not in str(error).strip()
         return

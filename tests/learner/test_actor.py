@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
+from rlcs.actors import ActorProcess
 from rlcs.config import LearnerConfig
-from rlcs.errors import CheckpointError, EngineError
+from rlcs.errors import CheckpointError, EngineError, LearnerLostError
 from rlcs.learner.actor import LearnerActor
 from rlcs.learner.group import LearnerGroup
 from rlcs.learner.learner import Learner
@@ -48,6 +53,8 @@ def test_an_actor_does_as_a_learner_and_its_weights_are_views_of_shared_memory(
     expected = local.update(batch)
     actor = ray.remote(LearnerActor).options(num_cpus=0).remote(str(policy_folder), config, seed=1)
     try:
+        assert ray.get(actor.process.remote()).pid > 0 and not ray.get(actor.ready.remote())
+        assert ray.get(actor.load.remote())
         metrics = ray.get(actor.update.remote(batch), timeout=120)
         assert metrics["learner/loss"] == pytest.approx(expected["learner/loss"], abs=1e-6)
         arrays = ray.get(actor.weights.remote(), timeout=60)
@@ -93,5 +100,39 @@ def test_a_group_of_two_ranks_does_as_a_learner_and_names_a_rank_that_died(
         with pytest.raises(EngineError, match="rank 1 of 2 of the learner failed while updating the policy") as error:
             group.update(make_random_batch())
         assert "\n" not in str(error.value)
+    finally:
+        group.close()
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_rank_that_hangs_while_it_replaces_another_is_told_of_and_the_next_works(
+    ray_cluster: None,
+    policy_folder: Path,
+    make_random_batch: Callable[..., Batch],
+    monkeypatch: pytest.MonkeyPatch,
+    ranks: int,
+) -> None:
+    monkeypatch.setattr("rlcs.learner.group.reload_limit_s", lambda first_s: 4.0)
+    config = LearnerConfig(threads=1, learning_rate=1e-3, num_ranks=ranks)
+    group = LearnerGroup(str(policy_folder), config, options=[{"num_cpus": 0}] * ranks, seed=1)
+    wait_all = group._wait_all
+
+    def stopping(calls: Any, doing: str, timeout_s: float | None = None) -> list[Any]:
+        answers = wait_all(calls, doing, timeout_s)
+        if isinstance(answers[0], ActorProcess):
+            os.kill(answers[-1].pid, signal.SIGSTOP)
+        return answers
+
+    try:
+        group.start()
+        monkeypatch.setattr(group, "_wait_all", stopping)
+        with pytest.raises(LearnerLostError, match="no answer within 4 s while starting the learner"):
+            group.restart()
+        stopped = [process.pid for process in group._processes]
+        monkeypatch.setattr(group, "_wait_all", wait_all)
+        monkeypatch.setattr(group, "_load_timeout_s", 120.0)
+        group.restart()
+        assert group.restarts == 2 and not any(map(psutil.pid_exists, stopped))
+        assert group.update(make_random_batch())["learner/loss"] is not None
     finally:
         group.close()
