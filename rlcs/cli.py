@@ -13,6 +13,7 @@ import typer
 
 from rlcs import __version__
 from rlcs.errors import ConfigError, RLCSError
+from rlcs.terminal_text import PrintableFormatter, printable_lines
 from rlcs.vision.environment import prepare_process
 
 app = typer.Typer(
@@ -407,7 +408,7 @@ def main() -> NoReturn:
     except RLCSError as error:
         if debug:
             raise
-        print(f"rlcs: error: {error}", file=sys.stderr)
+        print(f"rlcs: error: {printable_lines(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # another one on the way out would change the exit code
@@ -416,7 +417,9 @@ def main() -> NoReturn:
 
 
 def _set_up_logging(debug: bool) -> None:
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler()  # standard error
+    handler.setFormatter(PrintableFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("rlcs").setLevel(logging.DEBUG if debug else logging.INFO)
     if not debug:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

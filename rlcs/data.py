@@ -20,6 +20,7 @@ from rlcs.data_media import MediaReader, read_prompt
 from rlcs.data_rows import RowProblem, to_solution
 from rlcs.errors import DataError
 from rlcs.nothink import tag_share
+from rlcs.terminal_text import printable
 from rlcs.types import Prompt, content_id
 
 logger = logging.getLogger(__name__)
@@ -234,11 +235,6 @@ def missing_column(ours: str, theirs: str, columns: list[str]) -> str:
     return (
         f"no column {theirs!r}; it has {printable(shown)}. Say which holds the {ours} with data.columns.{ours}={guess}"
     )
-
-
-def printable(text: str) -> str:
-    """One line that a terminal shows as it is: line breaks, control characters and broken Unicode are escaped."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _split(prompts: list[Prompt], fraction: float, seed: int) -> tuple[list[Prompt], list[Prompt]]:

@@ -14,13 +14,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rlcs.data import printable
 from rlcs.data_files import BadRow, open_rows
 from rlcs.data_rows import RowProblem, to_prompt
 from rlcs.errors import DataError
 from rlcs.reward_model_config import PREFERENCE_COLUMNS, PreferenceDataConfig
 from rlcs.rewards.extract import ExtractOptions, holds_format_markers
 from rlcs.rewards.open_answer import read_open_answer
+from rlcs.terminal_text import printable
 from rlcs.types import Message
 
 logger = logging.getLogger(__name__)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,9 +19,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from rlcs.evaluation import BudgetRow
 from rlcs.runlog import EvaluationRow, mean_over_prompts
+from rlcs.terminal_text import printable
 from rlcs.types import TIER_NAMES
 
 _SHOWN = (
@@ -56,12 +59,16 @@ class Display:
     def stage(self, text: str) -> None:
         """Say what begins now."""
         self._end_bar()
-        self.console.print(f"[bold cyan]{time.monotonic() - self._started:6.0f} s[/]  {text}")
+        self._say(Text.assemble((f"{time.monotonic() - self._started:6.0f} s", "bold cyan"), f"  {printable(text)}"))
         sys.stdout.flush()
 
     def note(self, text: str) -> None:
         """Say something that is no stage."""
-        self.console.print(f"          {text}")
+        self._say(Text(f"          {printable(text)}"))
+
+    def _say(self, line: Text) -> None:
+        # As Text, so that brackets in it are no markup; not wrapped, so that a command in it can be copied.
+        self.console.print(line, soft_wrap=True)
 
     def cold_start(self, step: int, total: int, loss: float) -> None:
         """Show a step of the cold start."""
@@ -96,7 +103,7 @@ class Display:
         if not self._live:
             if time.monotonic() - self._last_line >= every_s or step == total:
                 self._last_line = time.monotonic()
-                self.console.print(f"          {title} {step}/{total}  {text}")
+                self._say(Text(f"          {printable(title)} {step}/{total}  {text}"))
                 sys.stdout.flush()
             return
         if self._progress is None:
@@ -111,7 +118,7 @@ class Display:
                 console=self.console,
             )
             self._progress.start()
-            self._task = self._progress.add_task(title, total=total, completed=step - 1, text="")
+            self._task = self._progress.add_task(escape(printable(title)), total=total, completed=step - 1, text="")
         assert self._task is not None
         self._progress.update(self._task, completed=step, text=text)
 
@@ -143,9 +150,9 @@ def evaluation_table(before: Sequence[EvaluationRow], after: Sequence[Evaluation
         rows = [row for row in before if row.domain == domain]
         for row in rows:
             tier = "-" if row.tier is None else TIER_NAMES[row.tier]
-            table.add_row(domain, tier, *_cells([row], after, later), end_section=False)
+            table.add_row(Text(printable(domain)), tier, *_cells([row], after, later), end_section=False)
         if len(rows) > 1:
-            table.add_row(domain, "all", *_cells(rows, after, later), style="bold", end_section=True)
+            table.add_row(Text(printable(domain)), "all", *_cells(rows, after, later), style="bold", end_section=True)
     if len(domains) > 1:
         table.add_row("all", "all", *_cells(list(before), after, later), style="bold green")
     return table

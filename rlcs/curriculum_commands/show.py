@@ -15,6 +15,7 @@ from rich.text import Text
 from rlcs.curriculum_commands.history import History, load_history
 from rlcs.curriculum_commands.overview import Cell, Overview, overview
 from rlcs.curriculum_commands.prompt import PromptReport, explain_prompt
+from rlcs.terminal_text import printable, printable_lines
 from rlcs.types import TIER_NAMES
 
 _MANY_CELLS = 100
@@ -119,16 +120,21 @@ def _tier(cell: Cell) -> str:
 
 def _cells(cell: Cell, tier: str) -> tuple[Text | str, ...]:
     shares = (cell.share_drawn, cell.share_available, cell.first_pass_rate, cell.pass_rate, cell.useful, cell.kept)
-    return Text(cell.domain), tier, f"{cell.prompts:,}", *("-" if x is None else f"{100 * x:.1f} %" for x in shares)
+    return (
+        Text(printable(cell.domain)),
+        tier,
+        f"{cell.prompts:,}",
+        *("-" if x is None else f"{100 * x:.1f} %" for x in shares),
+    )
 
 
 def _print_prompt(console: Console, history: History, report: PromptReport) -> None:
     tier = "ungraded" if report.tier is None else f"tier {report.tier} ({TIER_NAMES[report.tier]})"
-    console.print(f"prompt {report.prompt_id}, domain {report.domain}, {tier}", markup=False, style="bold")
-    console.print(report.text or "(its text was not kept: it was never rolled out)", markup=False)
+    console.print(f"prompt {report.prompt_id}, domain {printable(report.domain)}, {tier}", markup=False, style="bold")
+    console.print(printable_lines(report.text or "(its text was not kept: it was never rolled out)"), markup=False)
     console.print()
     for sentence in report.sentences:
-        console.print(f"- {sentence}", markup=False)
+        console.print(f"- {printable(sentence)}", markup=False)
     if report.draws:
         grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for name in ("iteration", "pass rate", "signal", "learned from"):
@@ -148,4 +154,4 @@ def _print_prompt(console: Console, history: History, report: PromptReport) -> N
 
 def _print_notes(console: Console, history: History) -> None:
     for note in history.notes:
-        console.print(f"note: {note}", markup=False)
+        console.print(f"note: {printable(note)}", markup=False)

@@ -17,7 +17,8 @@ from rich.text import Text
 
 from rlcs.errors import CheckpointError, RLCSError
 from rlcs.json_text import finite, read_object
-from rlcs.runlog import EvaluationRow, LineReader, evaluation_row, mean_over_prompts, read_actors
+from rlcs.runlog import EvaluationRow, LineReader, evaluation_row, is_step, mean_over_prompts, read_actors
+from rlcs.terminal_text import printable
 
 BARS = "▁▂▃▄▅▆▇█"
 _WIDTH = 48
@@ -49,13 +50,14 @@ class Status:
         """The screen as of now."""
         restarts = self._metrics.restarts
         new = self._metrics.read_new() if self._metrics.path.exists() else []
+        new = [line for line in new if is_step(line.get("step"))]
         self._lines = new if self._metrics.restarts != restarts else self._lines + new
-        parts: list[Table | Text] = [Text(self._head())]
+        parts: list[Table | Text] = [Text(printable(self._head()))]
         if self._lines:
             parts.append(self._table())
         else:
             parts.append(Text("no iteration has ended yet: data, cold start and the first rollouts come first"))
-        parts += [Text(line) for line in (*self._accuracy(), *self._actors(), *self._faults())]
+        parts += [Text(printable(line)) for line in (*self._accuracy(), *self._actors(), *self._faults())]
         parts += [Text(f"note: line {number} of metrics.jsonl is damaged") for number, _ in self._metrics.damaged[:3]]
         return Group(*parts)
 

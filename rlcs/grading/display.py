@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
+from rich.text import Text
 
 from rlcs.progress import Display
+from rlcs.terminal_text import printable
 from rlcs.types import NUM_TIERS, TIER_NAMES
 
 
@@ -22,7 +24,7 @@ class GradeDisplay(Display):
     def command(self, text: str, command: str) -> None:
         """Say something that ends with a command to copy: never wrapped, never taken for markup."""
         self._end_bar()
-        self.console.print(f"          {text}  {command}", markup=False, soft_wrap=True)
+        self.note(f"{text}  {command}")
 
     def tiers(
         self, domains: Sequence[str], tiers: NDArray[np.int8], measures: Mapping[str, NDArray[np.float64]]
@@ -41,7 +43,7 @@ def tier_table(domains: Sequence[str], tiers: NDArray[np.int8], measures: Mappin
     names = np.asarray(domains, dtype=object)
     known = sorted(set(domains))
     for name in known:
-        table.add_row(name, *_cells(names == name, tiers, measures))
+        table.add_row(Text(printable(name)), *_cells(names == name, tiers, measures))
     if len(known) > 1:
         table.add_section()
         table.add_row("all", *_cells(np.ones(len(names), dtype=bool), tiers, measures), style="bold")

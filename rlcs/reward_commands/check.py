@@ -9,9 +9,9 @@ from typing import Any
 
 from rlcs.errors import DataError, RewardError
 from rlcs.reward_commands.choice import RewardChoice
-from rlcs.reward_commands.score import printable
 from rlcs.rewards.case_files import Case, builtin_cases, load_cases
 from rlcs.rewards.loading import BUILTIN_REWARDS, LoadedReward
+from rlcs.terminal_text import printable
 from rlcs.types import Prompt, Score
 
 _MAX_SHOWN = 120
@@ -39,7 +39,7 @@ class Miss:
         reason = self.error or (self.score.detail if self.score is not None else "")
         if reason:
             lines.append(f"  reason   {shorten(reason, 300)}")
-        return printable_lines(lines)
+        return "\n".join(printable(line) for line in lines)
 
     def _got(self) -> str:
         if self.error:
@@ -107,11 +107,6 @@ def prompt_of(case: Case) -> Prompt:
 def shorten(text: str, limit: int = _MAX_SHOWN) -> str:
     """The beginning of a text."""
     return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
-
-
-def printable_lines(lines: Sequence[str]) -> str:
-    """Lines without control characters of their own."""
-    return "\n".join(printable(line) for line in lines)
 
 
 def _expected(case: Case) -> str:

@@ -25,6 +25,7 @@ from rlcs.errors import DataError
 from rlcs.reward_commands.choice import RewardChoice
 from rlcs.reward_commands.rows import Sample, read_samples
 from rlcs.rewards.loading import LoadedReward
+from rlcs.terminal_text import printable
 from rlcs.types import Score
 
 _BATCH_ROWS = 64
@@ -192,13 +193,6 @@ class ScoreTable:
 
 
 _MARKS = {True: Text("yes", style="green"), False: Text("no", style="red")}
-
-
-def printable(text: str) -> str:
-    """Text of a model or dataset made harmless for a terminal: control characters are written out."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class _Progress:
