@@ -258,19 +258,33 @@ class Curriculum(ABC):
         """Go on from a saved state.
 
         Raises:
-            CheckpointError: the state is of another dataset.
+            CheckpointError: the state is of another dataset, or a part of it is of another kind or size.
         """
         if int(state["num_rows"]) != len(self.table) or json.loads(state["domain_names"]) != self.table.domain_names:
             raise CheckpointError(
                 f"the saved curriculum has {state['num_rows']} prompts of domains {state['domain_names']}, the dataset "
                 f"has {len(self.table)} of {json.dumps(self.table.domain_names)}: resume with the run's own data"
             )
+        for name, own in self.state_dict().items():
+            if name in state and not _is_like(state[name], own):
+                raise CheckpointError(
+                    f"the saved curriculum's {name!r} is of another kind or size: it was saved by another version, or changed"
+                )
         self.rng.bit_generator.state = json.loads(state["rng"])
         self.coverage.load_state_dict(state)
         if self._progress is not None:
             self._progress.load_state_dict(state)
             self._levels.load_state_dict(state)
             self.domain_mix = self._progress.shares
+
+
+def _is_like(value: Any, own: Any) -> bool:
+    """Whether a part of a saved state can stand for that of a curriculum."""
+    if isinstance(own, np.ndarray):
+        return isinstance(value, np.ndarray) and value.size == own.size and value.dtype.kind == own.dtype.kind
+    if isinstance(own, int | float):
+        return isinstance(value, int | float) and abs(value) < 2**53
+    return isinstance(value, type(own))
 
 
 def domain_mix(table: PromptTable, config: CurriculumConfig) -> NDArray[np.float64]:

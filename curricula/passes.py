@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rlcs.errors import CheckpointError
+
 Ints = NDArray[np.int64]
 
 
@@ -78,11 +80,19 @@ class Passes:
         return {"members": members, "sizes": self.sizes.copy(), "used": self.used.copy()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state."""
-        sizes = np.asarray(state["sizes"], dtype=np.int64).copy()
+        """Go on from a saved state.
+
+        Raises:
+            CheckpointError: it does not put every row into one cell.
+        """
+        sizes, used = (np.asarray(state[name], dtype=np.int64).copy() for name in ("sizes", "used"))
         members = np.asarray(state["members"], dtype=np.int32).copy()
+        rows = np.arange(len(self.cell_of))
+        fits = (used >= 0).all() and (used <= sizes).all() and sizes.max() <= len(rows) and sizes.sum() == len(rows)
+        if not fits or not np.array_equal(np.sort(members), rows):
+            raise CheckpointError("the saved curriculum does not have every prompt in one cell: it was changed")
         self.cell_of[members] = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
-        self._lay_out(members, sizes, np.asarray(state["used"], dtype=np.int64).copy())
+        self._lay_out(members, sizes, used)
 
     def _put(self, places: Ints, rows: NDArray[np.integer[Any]]) -> None:
         self._pool[places] = rows

@@ -24,6 +24,7 @@ import pytest
 from rlcs.checkpoint import latest_checkpoint, list_checkpoints, load_arrays
 from rlcs.curricula.coverage import Coverage
 from rlcs.runlog import read_actors, read_faults, read_metrics, read_prompts, step_files
+from rlcs.vitals import ActorState
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 POISON_TOKENS = 60
@@ -151,11 +152,11 @@ class Injector:
         return True
 
     def _watch(self, injected: Injected, pid: int, begun: float) -> None:
-        """Wait until another process stands in for the one that failed."""
+        """Wait until another process stands in for the one that failed and has loaded what it works with."""
         while time.monotonic() - begun < self.patience_s and not self.stop.wait(0.1):
             snapshot = read_actors(self.run)
             for actor in snapshot.actors if snapshot is not None else ():
-                if actor.name == injected.who and actor.pid not in (None, pid) and actor.state != "dead":
+                if actor.name == injected.who and actor.pid not in (None, pid) and is_back(actor):
                     injected.recovery_s = time.monotonic() - begun
                     return
 
@@ -176,6 +177,13 @@ class Injector:
         except (psutil.NoSuchProcess, IndexError):
             pass
         return False
+
+
+def is_back(actor: ActorState) -> bool:
+    """Whether an actor that stands in for another is at work: an engine has weights, a learner waits for its next call."""
+    if actor.role == "rollouts":
+        return actor.state != "dead" and actor.version is not None
+    return actor.state == "idle" if actor.role == "learner" else actor.state != "dead"
 
 
 @dataclass
