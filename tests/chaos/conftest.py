@@ -152,13 +152,23 @@ class Injector:
         return True
 
     def _watch(self, injected: Injected, pid: int, begun: float) -> None:
-        """Wait until another process stands in for the one that failed and has loaded what it works with."""
+        """Wait until another process stands in for the one that failed, and does its work."""
+        seen = None
         while time.monotonic() - begun < self.patience_s and not self.stop.wait(0.1):
             snapshot = read_actors(self.run)
             for actor in snapshot.actors if snapshot is not None else ():
-                if actor.name == injected.who and actor.pid not in (None, pid) and is_back(actor):
-                    injected.recovery_s = time.monotonic() - begun
-                    return
+                if actor.name == injected.who and actor.pid not in (None, pid) and actor.state != "dead":
+                    seen = seen or time.time()
+                    if self._works(actor, seen):
+                        injected.recovery_s = time.monotonic() - begun
+                        return
+
+    def _works(self, actor: ActorState, since: float) -> bool:
+        """Whether an engine has weights, or a learner that is there `since` then has made an update."""
+        if actor.role == "learner":
+            lines = read_metrics(self.run)
+            return bool(lines) and lines[-1]["time"] > since
+        return actor.role != "rollouts" or actor.version is not None
 
     def _kill(self, kind: str, name: str) -> bool:
         """Kill a process of the run that is no watched actor, by the beginning of its command line."""
@@ -177,13 +187,6 @@ class Injector:
         except (psutil.NoSuchProcess, IndexError):
             pass
         return False
-
-
-def is_back(actor: ActorState) -> bool:
-    """Whether an actor that stands in for another is at work: an engine has weights, a learner waits for its next call."""
-    if actor.role == "rollouts":
-        return actor.state != "dead" and actor.version is not None
-    return actor.state == "idle" if actor.role == "learner" else actor.state != "dead"
 
 
 @dataclass
