@@ -260,22 +260,29 @@ class Curriculum(ABC):
         Raises:
             CheckpointError: the state is of another dataset, or a part of it is of another kind or size.
         """
-        if int(state["num_rows"]) != len(self.table) or json.loads(state["domain_names"]) != self.table.domain_names:
+        parts = self.state_dict()
+        _check_like(state, {name: own for name, own in parts.items() if not isinstance(own, np.ndarray)})
+        if state["num_rows"] != len(self.table) or state["domain_names"] != parts["domain_names"]:
             raise CheckpointError(
                 f"the saved curriculum has {state['num_rows']} prompts of domains {state['domain_names']}, the dataset "
-                f"has {len(self.table)} of {json.dumps(self.table.domain_names)}: resume with the run's own data"
+                f"has {len(self.table)} of {parts['domain_names']}: resume with the run's own data"
             )
-        for name, own in self.state_dict().items():
-            if name in state and not _is_like(state[name], own):
-                raise CheckpointError(
-                    f"the saved curriculum's {name!r} is of another kind or size: it was saved by another version, or changed"
-                )
+        _check_like(state, parts)
         self.rng.bit_generator.state = json.loads(state["rng"])
         self.coverage.load_state_dict(state)
         if self._progress is not None:
             self._progress.load_state_dict(state)
             self._levels.load_state_dict(state)
             self.domain_mix = self._progress.shares
+
+
+def _check_like(state: dict[str, Any], parts: dict[str, Any]) -> None:
+    """Check that each of a curriculum's `parts` that a saved state has can stand for it. Raises CheckpointError."""
+    for name, own in parts.items():
+        if name in state and not _is_like(state[name], own):
+            raise CheckpointError(
+                f"the saved curriculum's {name!r} is of another kind or size: it was saved by another version, or changed"
+            )
 
 
 def _is_like(value: Any, own: Any) -> bool:

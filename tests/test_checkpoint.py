@@ -83,3 +83,43 @@ def test_a_failed_save_leaves_the_old_checkpoints(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no run's folder"):
         latest_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        "[]",
+        '{"format": 1}',
+        '{"format": 1, "sha256": []}',
+        '{"format": 1, "sha256": "x"}',
+        '{"format": 1, "sha256": {}}',
+        '{"format": 1, "sha256": {"../../config.yaml": null}}',
+        '{"format": 1, "sha256": {"\\u0000": "x"}}',
+        "[" * 200_000,
+    ],
+)
+def test_a_manifest_that_says_nothing_makes_no_checkpoint(tmp_path: Path, manifest: str) -> None:
+    folder = save(tmp_path, 1)
+    (folder / "manifest.json").write_text(manifest)
+    with pytest.raises(CheckpointError, match="no whole checkpoint"):
+        latest_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"step": "a"}', '{"step": null}', "[" * 200_000])
+def test_counters_that_somebody_changed_are_refused_in_one_line(tmp_path: Path, content: str) -> None:
+    folder = save(tmp_path, 1)
+    (folder / "state.json").write_text(content)
+    with pytest.raises(CheckpointError, match=r"state\.json is not what this version of RLCS wrote") as caught:
+        load_progress(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_state_that_somebody_changed_is_refused_in_one_line(tmp_path: Path) -> None:
+    folder = save(tmp_path, 1)
+    for name, content in (("curriculum.json", b"[1]"), ("curriculum.safetensors", b"\x00" * 20)):
+        before = (folder / name).read_bytes()
+        (folder / name).write_bytes(content)
+        with pytest.raises(CheckpointError, match=name.replace(".", r"\.")) as caught:
+            load_arrays(folder / "curriculum")
+        assert "\n" not in str(caught.value)
+        (folder / name).write_bytes(before)

@@ -116,6 +116,37 @@ def test_a_reader_follows_a_file_that_grows_is_torn_and_is_replaced(tmp_path: Pa
     assert reader.restarts == 1
 
 
+@pytest.mark.parametrize(
+    "line",
+    [b"[" * 200_000, b'{"a":' * 100_000, b'{"a": "\\ud800"}', b"\xff", b"[1]"],
+    ids=["deep", "deep object", "half", "no utf-8", "list"],
+)
+def test_a_line_that_cannot_be_read_is_named_passed_over_or_cut_off(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n' + line + b'\n{"step": 2}\n')
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl, line 2: damaged record") as caught:
+        read_lines(path)
+    assert "\n" not in str(caught.value)
+    reader = LineReader(path)
+    assert [record["step"] for record in reader.read_new()] == [1, 2] and reader.damaged[0][0] == 2
+    path.write_bytes(b'{"step": 1}\n' + line)
+    assert read_lines(path) == [{"step": 1}]
+    append_lines(path, [{"step": 2}])
+    assert read_lines(path) == [{"step": 1}, {"step": 2}]
+
+
+def test_what_is_no_unicode_is_written_as_a_question_mark(tmp_path: Path) -> None:
+    append_lines(tmp_path / "faults.jsonl", [{"reason": "no file \udcff"}])
+    assert read_lines(tmp_path / "faults.jsonl") == [{"reason": "no file ?"}]
+
+
+@pytest.mark.parametrize("step", ["null", '"1"', "-1", "true", "1.5", "1e400", str(10**30)])
+def test_metrics_of_no_iteration_are_refused(tmp_path: Path, step: str) -> None:
+    (tmp_path / "metrics.jsonl").write_text(f'{{"step": {step}, "reward/mean": 1}}\n')
+    with pytest.raises(CheckpointError, match="has no iteration"):
+        read_metrics(tmp_path)
+
+
 def test_a_newer_schema_is_refused_with_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"schema": 99, "step": 1}\n')

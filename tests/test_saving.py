@@ -29,7 +29,9 @@ from rlcs.checkpoint import (
 from rlcs.config import Config, TrainConfig
 from rlcs.errors import CheckpointError, EngineError
 from rlcs.learner.snapshot import WritingState
+from rlcs.recovery import set_aside_before
 from rlcs.remote_checkpoints import RemoteRun, fetch_newer, fetch_run, publisher
+from rlcs.run_files import append_lines
 from rlcs.saving import CheckpointSaver
 
 
@@ -333,6 +335,16 @@ def test_a_fresh_machine_gets_the_newest_whole_copy(tmp_path: Path, url: str, ca
     with pytest.raises(CheckpointError, match="no whole checkpoint"):
         fetch_run(f"{url}/mine", lambda line: None)
     assert "step-000003 is passed over: curriculum.json is damaged" in caplog.text
+
+
+def test_a_fresh_machine_knows_which_prompts_were_set_aside(tmp_path: Path, url: str) -> None:
+    config = make_config(tmp_path / "runs", url)
+    config.run_dir.mkdir(parents=True)
+    aside = {"kind": "poison_prompts", "who": "prompt 0123", "reason": "engines failed over it"}
+    append_lines(config.run_dir / "faults.jsonl", [aside])
+    run_dir = made_run(config, [1])
+    shutil.rmtree(run_dir)
+    assert set_aside_before(fetch_run(f"{url}/mine", lambda line: None)) == {"0123": "engines failed over it"}
 
 
 def test_a_run_fetches_what_is_newer_than_its_own(tmp_path: Path, url: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 from rlcs.config import CurriculumConfig
 from rlcs.curricula.base import Curriculum, Observation, PromptTable
 from rlcs.curricula.loading import load_curriculum
+from rlcs.errors import CheckpointError
 
 TABLE = PromptTable(
     tiers=np.arange(200, dtype=np.int8) % 5, domains=(np.arange(200) % 3).astype(np.int16), domain_names=["a", "b", "c"]
@@ -27,6 +28,25 @@ def go_on(curriculum: Curriculum, seed: int) -> list[np.ndarray]:
         curriculum.observe(Observation(rows, rates, degenerate, np.full(len(rows), 4)))
         drawn.append(rows)
     return drawn
+
+
+@pytest.mark.parametrize("kind", ["rlcs", "posterior", "uniform", "easy_to_hard", "dapo"])
+def test_a_state_that_was_changed_is_refused(kind: str) -> None:
+    curriculum = load_curriculum(kind, TABLE, CurriculumConfig(kind=kind), seed=1)
+    go_on(curriculum, 2)
+    good = curriculum.state_dict()
+    huge = good["sizes"].copy()
+    huge[0] = 2**40
+    for name, value in (("sizes", huge), ("members", good["members"] * 0), ("used", good["used"] - 2**40)):
+        with pytest.raises(CheckpointError, match="does not have every prompt in one cell"):
+            curriculum.load_state_dict(good | {name: value})
+    for name in good:
+        for odd in (None, [], 10**30, np.zeros(7)):
+            with pytest.raises(
+                CheckpointError, match=f"'{name}' is of another kind|has .* prompts of domains|another version"
+            ):
+                curriculum.load_state_dict(good | {name: odd})
+    curriculum.load_state_dict(good)
 
 
 def equal(one: dict[str, Any], other: dict[str, Any]) -> None:

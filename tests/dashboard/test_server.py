@@ -219,6 +219,50 @@ def test_faults_are_listed_newest_first_also_odd_ones(make_run: MakeRun) -> None
         assert "training has looked healthy" in site.get("/runs/first/system").text
 
 
+def test_odd_starts_and_checkpoints_are_passed_over(make_run: MakeRun) -> None:
+    run = make_run()
+    folder = run / "checkpoints" / "step-000004"
+    folder.mkdir(parents=True)
+    (folder / "state.json").write_text(json.dumps({"step": [], "generated_tokens": {}}))
+    lines = [
+        {"time": None},
+        {"time": 1.0, "command": ["rlcs", "train"], "gpus": 3},
+        {"time": 1.0, "command": ["rlcs", "eval"]},
+    ]
+    (run / "starts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with client(run.parent) as site:
+        page = site.get("/runs/first/system").text
+        assert page.count("<h2>Started ") == 1 and "rlcs eval" in page
+        assert "step-000004" in page and "no manifest: damaged, or being written" in page
+
+
+def test_a_table_that_is_damaged_past_its_footer_is_named_and_the_others_are_shown(make_run: MakeRun) -> None:
+    run = make_run()
+    path = run / "rollouts" / "step-000012.parquet"
+    data = bytearray(path.read_bytes())
+    data[4:400] = b"\xff" * 396
+    path.write_bytes(data)
+    for name in ("curriculum/step-000011.parquet", "curriculum/prompts.parquet"):
+        damaged = bytearray((run / name).read_bytes())
+        damaged[4:60] = b"\xff" * 56
+        (run / name).write_bytes(damaged)
+    with client(run.parent) as site:
+        for page, _ in PAGES:
+            assert site.get(f"/runs/first/{page}").status_code == 200
+        text = site.get("/runs/first/rewards").text
+        assert "step-000012.parquet cannot be read" in text and "step-000011.parquet cannot be read" in text
+
+
+def test_a_page_that_fails_says_so_in_one_line(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run()
+    monkeypatch.setattr("rlcs.dashboard.server.page_values", lambda *_: 1 / 0)
+    app = create_app(run.parent)
+    with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as site:
+        answer = site.get("/runs/first/overview")
+        assert answer.status_code == 500
+        assert "This page cannot be shown (ZeroDivisionError: division by zero)." in answer.text
+
+
 def test_the_report_has_held_out_results_verifiers_actors_and_pictures_of_every_domain(
     make_run: MakeRun, tmp_path: Path
 ) -> None:
