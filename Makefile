@@ -8,8 +8,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # The first free one of runs/quickstart, runs/quickstart-2, ...: a finished run is never overwritten.
 free = $(shell n=$(1); i=2; while [ -e "runs/$$n" ]; do n="$(1)-$$i"; i=$$((i + 1)); done; echo "$$n")
-# Tests without Ray, vLLM or a browser: they run two at a time.
-PURE := tests/rewards tests/curricula tests/envs tests/fuzz
+# Tests that start no engines and no browser: they run two at a time.
+PURE := tests/rewards tests/curricula tests/envs tests/fuzz tests/learner tests/integrations
 # A name of benchmarks/*.py to run that one alone.
 BENCH ?= *
 

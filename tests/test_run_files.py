@@ -116,11 +116,16 @@ def test_a_reader_follows_a_file_that_grows_is_torn_and_is_replaced(tmp_path: Pa
     assert reader.restarts == 1
 
 
-@pytest.mark.parametrize(
-    "line",
-    [b"[" * 200_000, b'{"a":' * 100_000, b'{"a": "\\ud800"}', b"\xff", b"[1]"],
-    ids=["deep", "deep object", "half", "no utf-8", "list"],
-)
+ODD_LINES = {
+    "nested": b"[" * 200_000,
+    "nested objects": b'{"a":' * 100_000,
+    "half a pair": b'{"a": "\\ud800"}',
+    "no UTF-8": b"\xff",
+    "a list": b"[1]",
+}
+
+
+@pytest.mark.parametrize("line", ODD_LINES.values(), ids=ODD_LINES.keys())
 def test_a_line_that_cannot_be_read_is_named_passed_over_or_cut_off(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n' + line + b'\n{"step": 2}\n')
