@@ -260,14 +260,14 @@ class Curriculum(ABC):
         Raises:
             CheckpointError: the state is of another dataset, or a part of it is of another kind or size.
         """
-        parts = self.state_dict()
-        _check_like(state, {name: own for name, own in parts.items() if not isinstance(own, np.ndarray)})
+        parts = Curriculum.state_dict(self)
+        check_like(state, {name: own for name, own in parts.items() if not isinstance(own, np.ndarray)})
         if state["num_rows"] != len(self.table) or state["domain_names"] != parts["domain_names"]:
             raise CheckpointError(
                 f"the saved curriculum has {state['num_rows']} prompts of domains {state['domain_names']}, the dataset "
                 f"has {len(self.table)} of {parts['domain_names']}: resume with the run's own data"
             )
-        _check_like(state, parts)
+        check_like(state, parts)
         self.rng.bit_generator.state = json.loads(state["rng"])
         self.coverage.load_state_dict(state)
         if self._progress is not None:
@@ -276,8 +276,12 @@ class Curriculum(ABC):
             self.domain_mix = self._progress.shares
 
 
-def _check_like(state: dict[str, Any], parts: dict[str, Any]) -> None:
-    """Check that each of a curriculum's `parts` that a saved state has can stand for it. Raises CheckpointError."""
+def check_like(state: dict[str, Any], parts: dict[str, Any]) -> None:
+    """Check that what a saved state has of `parts`, which keep their kind and size through a run, can stand for them.
+
+    Raises:
+        CheckpointError: a part is of another kind or size.
+    """
     for name, own in parts.items():
         if name in state and not _is_like(state[name], own):
             raise CheckpointError(
@@ -289,8 +293,8 @@ def _is_like(value: Any, own: Any) -> bool:
     """Whether a part of a saved state can stand for that of a curriculum."""
     if isinstance(own, np.ndarray):
         return isinstance(value, np.ndarray) and value.size == own.size and value.dtype.kind == own.dtype.kind
-    if isinstance(own, int | float):
-        return isinstance(value, int | float) and abs(value) < 2**53
+    if isinstance(own, int | float):  # a seed may be of any size
+        return isinstance(value, float) or (isinstance(value, int) and (abs(value) < 2**53 or value == own))
     return isinstance(value, type(own))
 
 

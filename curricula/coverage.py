@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rlcs.errors import CheckpointError
+
 STATES = ("never", "wrong", "between", "mastered", "forgotten")
 """Never drawn; the last group all wrong; neither; all right; all right once and now less than half."""
 _NEVER, _WRONG, _BETWEEN, _MASTERED, _FORGOTTEN = range(len(STATES))
@@ -48,7 +50,14 @@ class Coverage:
         return {"coverage": self._codes.copy()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state; one of an older version has none, and counting begins anew."""
+        """Go on from a saved state; one of an older version has none, and counting begins anew.
+
+        Raises:
+            CheckpointError: it holds what is no state of a prompt.
+        """
         if "coverage" in state:
-            self._codes[:] = state["coverage"]
+            codes = np.asarray(state["coverage"])
+            if ((codes & (_ONCE - 1)) >= len(STATES)).any():
+                raise CheckpointError("the saved curriculum's 'coverage' holds unknown states: it was changed")
+            self._codes[:] = codes
             self.counts = np.bincount(self._codes & (_ONCE - 1), minlength=len(STATES)).astype(np.int64)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rlcs.config import CurriculumConfig
 from rlcs.curricula.allocation import fill_domains, with_floor
-from rlcs.curricula.base import UNGRADED, Curriculum, Observation, PromptTable
+from rlcs.curricula.base import UNGRADED, Curriculum, Observation, PromptTable, check_like
 from rlcs.curricula.passes import Passes
 from rlcs.curricula.tally import LABELS, count, share_metrics
 from rlcs.curricula.uniform import draw_from_passes
@@ -126,6 +126,7 @@ class EasyToHard(Curriculum):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Curriculum.load_state_dict`."""
         super().load_state_dict(state)
+        check_like(state, EasyToHard.state_dict(self))
         self._passes.load_state_dict(state)
         self.stages = np.asarray(state["stages"], dtype=np.int64).copy()
         self._averages = np.asarray(state["averages"], dtype=np.float64).copy()

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from rlcs.config import CurriculumConfig
 from rlcs.curricula.allocation import batches, fill, round_shares
-from rlcs.curricula.base import Curriculum, Observation, PromptTable, check_domain_names
+from rlcs.curricula.base import Curriculum, Observation, PromptTable, check_domain_names, check_like
 from rlcs.curricula.calibration import Calibration
 from rlcs.curricula.discounted_beta import DiscountedBeta
 from rlcs.curricula.expansion import Expansion
@@ -335,6 +335,7 @@ class Posterior(Curriculum):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Curriculum.load_state_dict`."""
         super().load_state_dict(state)
+        check_like(state, Posterior.state_dict(self))
         self.state.load_state_dict(state)
         self.estimator.load_state_dict(state)
         self._passes.load_state_dict(state)

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from rlcs.config import CurriculumConfig
 from rlcs.curricula.allocation import fill_domains, with_floor
-from rlcs.curricula.base import Curriculum, Observation, PromptTable
+from rlcs.curricula.base import Curriculum, Observation, PromptTable, check_like
 from rlcs.curricula.calibration import Calibration
 from rlcs.curricula.expansion import Expansion
 from rlcs.curricula.passes import Passes
@@ -216,6 +216,7 @@ class RLCS(Curriculum):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Curriculum.load_state_dict`."""
         super().load_state_dict(state)
+        check_like(state, RLCS.state_dict(self))
         self._passes.load_state_dict(state)
         self._expansion.load_state_dict(state)
         for name in _STATE:

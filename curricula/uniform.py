@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rlcs.config import CurriculumConfig
 from rlcs.curricula.allocation import batches, fill, round_shares
-from rlcs.curricula.base import Curriculum, Observation, PromptTable
+from rlcs.curricula.base import Curriculum, Observation, PromptTable, check_like
 from rlcs.curricula.passes import Passes
 from rlcs.curricula.tally import LABELS, count, share_metrics
 
@@ -74,6 +74,7 @@ class Uniform(Curriculum):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Curriculum.load_state_dict`."""
         super().load_state_dict(state)
+        check_like(state, Uniform.state_dict(self))
         self._passes.load_state_dict(state)
         self._not_valid = float(state["last_not_valid"])
         self._drawn = np.asarray(state["drawn"], dtype=np.int64).copy()

@@ -130,8 +130,12 @@ def own_process() -> ActorProcess:
 
 
 def reload_limit_s(first_s: float) -> float:
-    """How long an actor that replaces another may take to load before it is taken to hang, by the seconds of the first."""
-    return max(60.0, 5 * first_s)
+    """How long an actor that replaces another may take to load before it is taken to hang, by the seconds of the first.
+
+    Generous: it may load from a slower disk, or on a machine that is busy where it was idle. Each time it is not enough the
+    callers double it.
+    """
+    return max(120.0, 5 * first_s)
 
 
 def end_actor(actor: Any, process: ActorProcess | None = None) -> None:

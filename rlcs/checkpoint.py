@@ -16,6 +16,7 @@ import errno
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -224,7 +225,9 @@ def find_damage(folder: Path, prefix: str = "") -> str | None:
     """What is wrong with a checkpoint, or with its files whose names begin with `prefix`; or None."""
     try:
         manifest = parse_json((folder / MANIFEST).read_bytes())
-        checksums, version = dict(manifest["sha256"]), manifest["format"]
+        checksums, version = manifest["sha256"], manifest["format"]
+        if not isinstance(checksums, dict):
+            raise TypeError("no checksums by file")
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"its {MANIFEST} cannot be read ({first_line(error)})"
     if version != FORMAT_VERSION:
@@ -232,11 +235,13 @@ def find_damage(folder: Path, prefix: str = "") -> str | None:
     for name, checksum in {**dict.fromkeys(_ALWAYS), **checksums}.items():
         if not name.startswith(prefix):
             continue
-        path = folder / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if _sha256(path) != checksum:
-            return f"{name} is damaged"
+        try:
+            if not (folder / name).is_file():
+                return f"{name[:100]} is missing"
+            if _sha256(folder / name) != checksum:
+                return f"{name} is damaged"
+        except (OSError, ValueError) as error:  # a disk that fails, a name that none can have
+            return f"{name[:100]} cannot be read ({first_line(error)})"
     return None
 
 
@@ -267,7 +272,12 @@ def load_progress(folder: Path) -> Progress:
 
     path = folder / "state.json"
     with explain_damage(path):
-        return TypeAdapter(Progress).validate_python(parse_json(path.read_bytes()))
+        progress = TypeAdapter(Progress).validate_python(parse_json(path.read_bytes()))
+        if progress.step != step_of(folder) and step_of(folder) >= 0:
+            raise ValueError(f"it is of iteration {progress.step}")
+        if not (math.isfinite(progress.learning_rate_factor) and progress.learning_rate_factor > 0):
+            raise ValueError(f"learning_rate_factor is {progress.learning_rate_factor}")
+        return progress
 
 
 def save_arrays(stem: Path, state: Mapping[str, Any]) -> None:

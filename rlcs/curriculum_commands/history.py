@@ -6,6 +6,8 @@ Shapes: N training prompts in the curriculum's order, M groups drawn, ordered by
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from rlcs.config import Config
 from rlcs.config_loading import load_config
 from rlcs.curricula.base import UNGRADED, Curriculum, PromptTable
 from rlcs.curricula.loading import load_curriculum
-from rlcs.errors import DataError, RLCSError, one_line
+from rlcs.errors import CheckpointError, DataError, RLCSError, first_line, one_line
 from rlcs.runlog import prompts_table, read_draws, read_metrics, read_prompts
 from rlcs.types import Prompt
 
@@ -93,18 +95,29 @@ def load_history(run_dir: Path) -> History:
     draws = read_draws(run_dir)
     config = load_config(run_dir / "config.yaml")
     notes: list[str] = []
-    prompts, is_whole = _prompts(run_dir, config, draws, notes)
-    ids, domains = prompts["prompt_id"].combine_chunks(), prompts["domain"].cast("string")
-    names = pc.unique(domains).sort()
-    table = PromptTable(
-        prompts["tier"].fill_null(UNGRADED).to_numpy().astype(np.int8),
-        pc.index_in(domains, names).to_numpy().astype(np.int16),
-        names.to_pylist(),
-    )
-    rows = pc.index_in(draws["prompt_id"], ids)
-    if rows.null_count:
-        notes.append(f"{rows.null_count:,} groups are of prompts that the data no longer has; they are left out.")
-        draws, rows = draws.filter(rows.is_valid()), rows.drop_null()
+    with _explained(run_dir):
+        prompts, is_whole = _prompts(run_dir, config, draws, notes)
+        ids, domains = (
+            prompts["prompt_id"].combine_chunks().cast("string"),
+            prompts["domain"].cast("string").fill_null(""),
+        )
+        names = pc.unique(domains).sort()
+        table = PromptTable(
+            prompts["tier"].fill_null(UNGRADED).to_numpy().astype(np.int8),
+            pc.index_in(domains, names).to_numpy().astype(np.int16),
+            names.to_pylist(),
+        )
+        rows = pc.index_in(draws["prompt_id"].cast("string"), ids)
+        if rows.null_count:
+            notes.append(f"{rows.null_count:,} groups are of prompts that the data no longer has; they are left out.")
+            draws, rows = draws.filter(rows.is_valid()), rows.drop_null()
+        drawn: dict[str, NDArray[Any]] = {
+            "rows": rows.to_numpy().astype(np.int64),
+            "steps": draws["step"].to_numpy().astype(np.int64),
+            "pass_rates": draws["pass_rate"].to_numpy().astype(np.float64),
+            "degenerate": np.asarray(draws["degenerate"].to_pylist(), dtype=bool),
+            "kept": np.asarray(draws["kept"].to_pylist(), dtype=bool),
+        }
     curriculum, step = _curriculum(run_dir, config, table, notes) if is_whole else (None, None)
     metrics = read_metrics(run_dir) if (run_dir / "metrics.jsonl").is_file() else []
     return History(
@@ -113,16 +126,25 @@ def load_history(run_dir: Path) -> History:
         ids=ids,
         table=table,
         texts=prompts["prompt"],
-        rows=rows.to_numpy().astype(np.int64),
-        steps=draws["step"].to_numpy().astype(np.int64),
-        pass_rates=draws["pass_rate"].to_numpy().astype(np.float64),
-        degenerate=np.asarray(draws["degenerate"].to_pylist(), dtype=bool),
-        kept=np.asarray(draws["kept"].to_pylist(), dtype=bool),
         curriculum=curriculum,
         checkpoint_step=step,
         metrics=metrics[-1] if metrics else {},
         notes=notes,
+        **drawn,
     )
+
+
+@contextmanager
+def _explained(run_dir: Path) -> Iterator[None]:
+    """Raise CheckpointError for tables whose columns are missing or hold something else than RLCS wrote."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"the tables in {run_dir / 'curriculum'} are not what RLCS wrote ({first_line(error, typed=True)})"
+        ) from error
 
 
 def _prompts(run_dir: Path, config: Config, draws: Any, notes: list[str]) -> tuple[Any, bool]:

@@ -15,6 +15,7 @@ from rich.text import Text
 from rlcs.curriculum_commands.history import History, load_history
 from rlcs.curriculum_commands.overview import Cell, Overview, overview
 from rlcs.curriculum_commands.prompt import PromptReport, explain_prompt
+from rlcs.json_text import finite
 from rlcs.terminal_text import printable, printable_lines
 from rlcs.types import TIER_NAMES
 
@@ -108,7 +109,8 @@ def _print_overview(console: Console, history: History, table: Overview) -> None
         ("curriculum/calibration_error", "calibration error {:.3f}"),
         ("curriculum/rolled_out", "{:.0%} of the prompts rolled out"),
     )
-    latest = [form.format(history.metrics[name]) for name, form in known if name in history.metrics]
+    found = [(form, finite(history.metrics.get(name))) for name, form in known]
+    latest = [form.format(value) for form, value in found if value is not None]
     if latest:
         console.print(f"iteration {history.metrics.get('step')}: {'; '.join(latest)}", markup=False)
     _print_notes(console, history)
@@ -130,7 +132,9 @@ def _cells(cell: Cell, tier: str) -> tuple[Text | str, ...]:
 
 def _print_prompt(console: Console, history: History, report: PromptReport) -> None:
     tier = "ungraded" if report.tier is None else f"tier {report.tier} ({TIER_NAMES[report.tier]})"
-    console.print(f"prompt {report.prompt_id}, domain {printable(report.domain)}, {tier}", markup=False, style="bold")
+    console.print(
+        f"prompt {printable(report.prompt_id)}, domain {printable(report.domain)}, {tier}", markup=False, style="bold"
+    )
     console.print(printable_lines(report.text or "(its text was not kept: it was never rolled out)"), markup=False)
     console.print()
     for sentence in report.sentences:

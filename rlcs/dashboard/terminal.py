@@ -147,8 +147,9 @@ def sparkline(values: Sequence[float], width: int) -> str:
     if not known:
         return " " * count
     low, high = min(known), max(known)
-    scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
-    return "".join(" " if math.isnan(mean) else BARS[round((mean - low) * scale)] for mean in means)
+    span = high - low
+    shares = [(mean - low) / span if span > 0 else 0.0 for mean in means]  # not finite where a sum was not
+    return "".join(BARS[round(share * (len(BARS) - 1))] if 0 <= share <= 1 else " " for share in shares)
 
 
 STAGES = {

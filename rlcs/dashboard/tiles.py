@@ -13,6 +13,8 @@ from rlcs.dashboard.terminal import duration
 from rlcs.runlog import mean_over_prompts
 
 _WINDOW = 10
+_HUGE, _TINY = 1e300, 1e-300
+"""Beyond these a difference or a quotient may not be finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +53,13 @@ def run_tiles(run: Run) -> list[Tile]:
 def spark(values: Floats | Sequence[float], points: int = 50) -> str:
     """Points of an SVG line in a box of 100 by 26: means of equal parts."""
     values = np.asarray(values, dtype=np.float64)
-    values = values[np.isfinite(values)]
+    values = values[np.abs(values) < _HUGE]
     if len(values) < 2:
         return ""
     parts = np.array_split(values, min(points, len(values)))
     means = np.array([part.mean() for part in parts])
     low, high = float(means.min()), float(means.max())
-    scaled = (means - low) / (high - low) if high > low else np.full(len(means), 0.5)
+    scaled = (means - low) / (high - low) if high - low > _TINY else np.full(len(means), 0.5)
     x = np.linspace(1, 99, len(means))
     return " ".join(f"{a:.1f},{24 - 22 * b:.1f}" for a, b in zip(x, scaled, strict=True))
 

@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from rlcs.errors import CheckpointError, ConfigError
 from rlcs.json_text import parse_json
 
@@ -127,10 +129,11 @@ class Journal:
         if header.get("schema") != SCHEMA_VERSION or not isinstance(header.get("settings"), dict):
             raise CheckpointError(f"{self.path} is no journal of this version; begin anew with --overwrite")
         _check_same(header["settings"], json.loads(json.dumps(dict(settings))), self.path)
+        graded = TypeAdapter(Graded)
         for number, line in enumerate(lines[1:], start=2):
             try:
-                self.records.append(Graded(**self._parse(number, line)))
-            except TypeError as error:
+                self.records.append(graded.validate_python(self._parse(number, line)))
+            except ValidationError as error:
                 raise CheckpointError(f"{self.path}, line {number}: no record of a grading; remove the line") from error
         self._file.truncate(whole)
         self._file.seek(whole)

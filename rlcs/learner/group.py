@@ -68,7 +68,13 @@ class LearnerGroup:
             return [actor.options(**option).remote(model_path, config, **learner) for option in options]
 
         self._start_actors = start_actors
-        self.actors = start_actors()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start the actors; a single one loads as soon as it has its place, several once all have theirs."""
+        self.actors = self._start_actors()
+        self._placing = self.submit("process")
+        self._loading = self.submit("load") if self.size == 1 else []
 
     def start(self) -> None:
         """Wait until every rank has its policy.
@@ -78,8 +84,8 @@ class LearnerGroup:
             DataError, ConfigError: the policy cannot be loaded, or not be learned by this learner.
         """
         doing = "starting the learner"
-        self._processes = self._wait_all(self.submit("process"), doing, START_TIMEOUT_S)
-        begun = time.monotonic()
+        self._processes = self._wait_all(self._placing, doing, START_TIMEOUT_S)
+        begun, calls = time.monotonic(), self._loading
         if self.size > 1:
             (store,) = self._wait_all([self.actors[0].open_store.remote()], doing, self._load_timeout_s)
             local = Counter(process.node for process in self._processes)
@@ -87,11 +93,12 @@ class LearnerGroup:
                 actor.join.remote(rank, store, local[process.node])
                 for rank, (actor, process) in enumerate(zip(self.actors, self._processes, strict=True))
             ]
-        else:
-            calls = self.submit("load")
-        self._wait_all(calls, doing, self._load_timeout_s)
-        if self._load_timeout_s == START_TIMEOUT_S:
-            self._load_timeout_s = min(START_TIMEOUT_S, reload_limit_s(time.monotonic() - begun))
+        limit = self._load_timeout_s
+        self._load_timeout_s = min(2 * limit, START_TIMEOUT_S)  # for the next, if this one fails
+        self._wait_all(calls, doing, limit)
+        self._load_timeout_s = limit
+        if limit == START_TIMEOUT_S:
+            self._load_timeout_s = min(limit, reload_limit_s(time.monotonic() - begun))
 
     def restart(self) -> None:
         """End all ranks, dead, hanging or well, and start new ones; they have the policy that the first ones began with.
@@ -100,7 +107,7 @@ class LearnerGroup:
         """
         self.close()
         self.restarts += 1
-        self.actors = self._start_actors()
+        self._begin()
         self.start()
 
     def submit(self, method: str, *arguments: Any, **options: Any) -> list[Any]:

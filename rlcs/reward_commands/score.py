@@ -134,7 +134,7 @@ def _batches(reward: LoadedReward, data: str, skip_bad_rows: bool, summary: Summ
                 yield batch
             raise problem
         summary.num_skipped += 1
-        print(f"rlcs: skipped {problem}", file=sys.stderr)
+        print(f"rlcs: skipped {printable(str(problem))}", file=sys.stderr)
     if batch:
         yield batch
 

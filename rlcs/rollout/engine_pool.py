@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from rlcs.actors import ActorProcess, end_actor, get, reload_limit_s
-from rlcs.errors import ConfigError, DataError, DeadlineError, EngineError, RLCSError, TooManyFaultsError
+from rlcs.errors import ConfigError, DataError, DeadlineError, EngineError, RLCSError, TooManyFaultsError, first_line
 from rlcs.faults import Faults
 from rlcs.rollout.requests import Requests
 from rlcs.rollout.work import Answer, WorkQueue
@@ -74,6 +74,15 @@ class _Member:
     def in_service(self) -> bool:
         return self.ready is None and self.furnishing is None
 
+    @property
+    def loads_for_s(self) -> float:
+        """Since when a new engine loads; 0 while it waits for a place in the cluster."""
+        return 0.0 if self.placed is not None else time.monotonic() - self.last_sign
+
+    def load(self) -> None:
+        """Let a new actor load as soon as it has its place."""
+        self.placed, self.ready = self.actor.process.remote(), self.actor.load.remote()
+
 
 class EnginePool:
     """Engines that are replaced when they fail. `begin` must be called before the first use."""
@@ -90,6 +99,8 @@ class EnginePool:
         """How long an engine that has its place may take to load; known once the first did."""
         self._is_closed = False
         self._members = [_Member(index, start(index, 0)) for index in range(size)]
+        for member in self._members:
+            member.load()
 
     @property
     def actors(self) -> list[Any]:
@@ -102,15 +113,26 @@ class EnginePool:
         return sum(member.restarts for member in self._members)
 
     def begin(self) -> None:
-        """Wait until every engine has loaded. Raises EngineError or what a constructor raised: a first load is not tried
-        again.
+        """Wait until every engine has loaded; does nothing where they have. A first load is not tried again.
+
+        Raises:
+            RLCSError: EngineError, or what an engine raised.
         """
+        starting = [member for member in self._members if member.ready is not None]
+        if not starting:
+            return
         doing = "starting the engines"
-        found = get([member.actor.process.remote() for member in self._members], START_TIMEOUT_S, doing)
-        for member, process in zip(self._members, found, strict=True):
-            member.process = process
+        for member, process in zip(starting, get([m.placed for m in starting], START_TIMEOUT_S, doing), strict=True):
+            member.process, member.placed = process, None
         begun = time.monotonic()
-        get([member.actor.load.remote() for member in self._members], START_TIMEOUT_S, doing)
+        try:
+            get([member.ready for member in starting], START_TIMEOUT_S, doing)
+        except RayTaskError as error:  # before vLLM was asked: a library that is missing, a tokenizer
+            raise EngineError(
+                f"an engine could not be loaded: {first_line(error.cause or error, typed=True)}"
+            ) from error
+        for member in starting:
+            member.ready = None
         self._load_limit_s = min(START_TIMEOUT_S, reload_limit_s(time.monotonic() - begun))
 
     def watched(self) -> list[Watched]:
@@ -236,8 +258,9 @@ class EnginePool:
                     member.last_sign = time.monotonic()
                     if member.furnishing is None:
                         logger.info("%s is back", member.name)
-                elif member.ready is not None and self._loads_for_s(member) > self._load_limit_s:
-                    raise EngineError(f"not loaded after {self._load_limit_s:.0f} s: it hangs")
+                elif member.ready is not None and member.loads_for_s > self._load_limit_s:
+                    waited, self._load_limit_s = self._load_limit_s, min(2 * self._load_limit_s, START_TIMEOUT_S)
+                    raise EngineError(f"not loaded after {waited:.0f} s: it hangs")
                 if member.furnishing is not None and _is_done(member.furnishing):
                     get(member.furnishing, _QUEUE_TIMEOUT_S, "giving a new engine its weights")
                     member.furnishing = None
@@ -248,10 +271,6 @@ class EnginePool:
                     raise EngineError("no answer while giving a new engine its weights")
             except (RLCSError, RayError) as error:
                 self._replace(member, str(error))
-
-    def _loads_for_s(self, member: _Member) -> float:
-        """Since when a new engine loads; 0 while it waits for a place in the cluster."""
-        return 0.0 if member.placed is not None else time.monotonic() - member.last_sign
 
     def _collect(self, requests: Requests) -> Iterator[Answer]:
         """What the engines have to say for a moment; the failed and the silent ones are replaced."""
@@ -308,7 +327,7 @@ class EnginePool:
         self._faults.restart("engine_restarts", member.name, f"failed: {reason}")
         member.restarts += 1
         member.actor = self._start(member.index, member.restarts)
-        member.placed, member.ready = member.actor.process.remote(), member.actor.load.remote()
+        member.load()
 
     def _fill(self, requests: Requests) -> None:
         """Let what is unanswered wait; with a new queue if the old one is lost."""
