@@ -22,6 +22,7 @@ from rlcs.curricula.selection import select_balanced
 from rlcs.errors import CheckpointError, ConfigError, DataError
 from rlcs.types import NUM_TIERS, Prompt
 
+_MOST = 2.0**53
 UNGRADED = -1
 """The tier of a prompt without an offline grade."""
 
@@ -290,11 +291,12 @@ def check_like(state: dict[str, Any], parts: dict[str, Any]) -> None:
 
 
 def _is_like(value: Any, own: Any) -> bool:
-    """Whether a part of a saved state can stand for that of a curriculum."""
+    """Whether a part of a saved state can stand for that of a curriculum: no count, rate or logit is beyond `_MOST`."""
     if isinstance(own, np.ndarray):
-        return isinstance(value, np.ndarray) and value.size == own.size and value.dtype.kind == own.dtype.kind
+        is_same = isinstance(value, np.ndarray) and value.size == own.size and value.dtype.kind == own.dtype.kind
+        return is_same and bool((np.abs(value.astype(np.float64)) < _MOST).all())  # not where it is NaN
     if isinstance(own, int | float):  # a seed may be of any size
-        return isinstance(value, float) or (isinstance(value, int) and (abs(value) < 2**53 or value == own))
+        return isinstance(value, int | float) and (abs(value) < _MOST or value == own)
     return isinstance(value, type(own))
 
 

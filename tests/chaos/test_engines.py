@@ -48,6 +48,9 @@ def start(policy: Path, **options: Any) -> RolloutFleet:
         str(policy), ModelConfig(path=str(policy)), CONFIG, tokenizer, seed=0, faults=Faults(5), **options
     )
     fleet.start()
+    loaded = [ray.get(engine.process.remote()) for engine in fleet.engines]
+    fleet.start()  # again, as where engines and learner take turns: nothing is loaded twice
+    assert [ray.get(engine.process.remote()) for engine in fleet.engines] == loaded
     return fleet
 
 

@@ -10,6 +10,7 @@ import pytest
 from rlcs.config import CurriculumConfig
 from rlcs.curricula.base import Curriculum, Observation, PromptTable
 from rlcs.curricula.loading import load_curriculum
+from rlcs.curricula.uniform import Uniform
 from rlcs.errors import CheckpointError
 
 TABLE = PromptTable(
@@ -41,7 +42,10 @@ def test_a_state_that_was_changed_is_refused(kind: str) -> None:
         with pytest.raises(CheckpointError, match="does not have every prompt in one cell"):
             curriculum.load_state_dict(good | {name: value})
     for name in good:
-        for odd in (None, [], 10**30, np.zeros(7)):
+        odd_values = [None, [], 10**30, np.zeros(7), float("nan")]
+        if isinstance(good[name], np.ndarray) and good[name].dtype.kind == "f":
+            odd_values += [good[name] * np.nan, good[name] * 0 + 1e200]
+        for odd in odd_values:
             with pytest.raises(
                 CheckpointError, match=f"'{name}' is of another kind|has .* prompts of domains|another version"
             ):
@@ -73,3 +77,23 @@ def test_a_used_curriculum_goes_back_to_what_was_saved(kind: str) -> None:
     for one, other in zip(go_on(curriculum, 2), first, strict=True):
         np.testing.assert_array_equal(one, other)
     equal(curriculum.state_dict(), ended)
+
+
+def test_a_curriculum_of_ones_own_keeps_parts_of_any_kind_and_size() -> None:
+    class Own(Uniform):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self.queue, self.best = np.zeros(0), None
+
+        def state_dict(self) -> dict[str, Any]:
+            return super().state_dict() | {"queue": self.queue, "best": self.best}
+
+    curriculum = Own(TABLE, CurriculumConfig(kind="uniform"), 1)
+    state = curriculum.state_dict() | {"queue": np.asarray([1.0, np.inf]), "best": 0.5}
+    curriculum.load_state_dict(state)
+
+
+def test_a_seed_of_any_size_resumes() -> None:
+    for kind in ("posterior", "rlcs"):
+        curriculum = load_curriculum(kind, TABLE, CurriculumConfig(kind=kind), seed=2**70 + 1)
+        curriculum.load_state_dict(curriculum.state_dict())

@@ -8,9 +8,12 @@ import math
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from rich.console import Console
 
-from rlcs.dashboard.terminal import doing, duration, show_status, sparkline
+from rlcs.dashboard.terminal import BARS, doing, duration, show_status, sparkline
+from rlcs.dashboard.tiles import spark
 from rlcs.errors import CheckpointError
 
 
@@ -87,3 +90,12 @@ def test_stages_and_durations_are_words() -> None:
     assert doing({"stage": "learn", "time": 100.0}, clock=142.0) == "updating the policy since 42 s"
     assert duration(60 * 125) == "2 h 05 min"
     assert duration(-3) == "0 s"
+
+
+@given(st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=40))
+@example([1e308, -1e308])
+@example([1e308] * 100)
+@example([0.0, 5e-324])
+def test_any_numbers_are_drawn(values: list[float]) -> None:
+    assert set(sparkline(values, 10)) <= {*BARS, " "}
+    assert "nan" not in spark(values) and "inf" not in spark(values)

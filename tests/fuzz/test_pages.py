@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import shutil
@@ -19,8 +20,7 @@ from starlette.testclient import TestClient
 
 from rlcs.checkpoint import Progress, save_checkpoint
 from rlcs.config import HealthConfig
-from rlcs.curriculum_commands.history import load_history
-from rlcs.curriculum_commands.overview import overview
+from rlcs.curriculum_commands.show import show_curriculum
 from rlcs.dashboard.pages import PAGES
 from rlcs.dashboard.report import write_report
 from rlcs.dashboard.server import create_app
@@ -65,7 +65,9 @@ def report(run_dir: Path) -> None:
 
 
 def curriculum(run_dir: Path) -> None:
-    overview(load_history(run_dir))
+    with contextlib.redirect_stdout(io.StringIO()):
+        show_curriculum(run_dir, as_json=False)
+        show_curriculum(run_dir, as_json=False, prompt=f"{0:016x}")
 
 
 def go_on(run_dir: Path) -> None:
