@@ -35,7 +35,8 @@ logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
-_ODD_CONTENT = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
+ODD_CONTENT = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
+"""What reading a file raises whose content is not what was written."""
 _ALWAYS = ("curriculum.json", "curriculum.safetensors", "state.json")
 """Files of every checkpoint."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -255,7 +256,7 @@ def explain_damage(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
-    except _ODD_CONTENT as error:
+    except ODD_CONTENT as error:
         raise CheckpointError(
             f"{path} is not what this version of RLCS wrote ({first_line(error, typed=True)}); remove that checkpoint, "
             "and the one before it is used"

@@ -15,8 +15,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlcs.checkpoint import explain_damage
-from rlcs.errors import CheckpointError
+from rlcs.checkpoint import ODD_CONTENT, explain_damage
+from rlcs.errors import CheckpointError, first_line
 from rlcs.json_text import parse_json
 from rlcs.learner.optimizer import SIDE_TENSORS, AnyOptimizer, expected_moments, restore
 from rlcs.learner.optimizer import moments as kept_of
@@ -97,8 +97,10 @@ def load_state(folder: Path, model: torch.nn.Module, optimizer: AnyOptimizer) ->
                     for key in keys.get(name, [])
                 }
                 restore(optimizer, parameter, kept, steps.get(name, 0.0))
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise CheckpointError(f"{folder}: the learner's state cannot be read ({error!r})") from error
+    except (*ODD_CONTENT, SafetensorError) as error:
+        raise CheckpointError(
+            f"{folder}: the learner's state cannot be read ({first_line(error, typed=True)})"
+        ) from error
     with explain_damage(folder):
         return {name: int(value) for name, value in counters.items()}
 
