@@ -108,6 +108,7 @@ def shape_of(model: ModelConfig) -> ModelShape:
 
     Raises:
         ConfigError: the shape is not known, or config.json lacks a size.
+        DataError: config.json cannot be read.
     """
     if model.shape is not None:
         shape = model.shape
