@@ -27,8 +27,8 @@ import psutil
 
 CONFIG = Path(__file__).parent.parent / "configs" / "quickstart.yaml"
 SHARED = Path("/dev/shm")
-WAIT_S = 30.0
-"""How long what was started may take to be gone."""
+WAIT_S = 90.0
+"""How long what was started may take to be gone. Two agents of Ray notice only after most of a minute that their raylet is."""
 
 
 @dataclass
@@ -119,9 +119,11 @@ def main() -> None:
             driver = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, text=True)
             tracks, seen = watch(driver, run, arguments.every, arguments.steps, arguments.end)
             code = driver.wait()
-        deadline = time.monotonic() + WAIT_S
+        ended = time.monotonic()
+        deadline = ended + WAIT_S
         while time.monotonic() < deadline and any(process.is_running() for process in seen):
             time.sleep(0.5)
+        gone_s = time.monotonic() - ended
         left = [process for process in seen if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
         new = sorted(path.name for path in set(SHARED.iterdir()) - segments)
         last = done(run)
@@ -141,7 +143,8 @@ def main() -> None:
             f"| {track.name} | {memory[:3].mean():.0f} | {memory[-3:].mean():.0f} | {slope:.4f} | {files[0]} | {files[-1]} |"
         )
     print(f"short-lived: {', '.join(f'{count} {name}' for name, count in sorted(counts.items())) or 'none'}")
-    print(f"left behind: processes {[label(process) for process in left] or 'none'}, /dev/shm {new or 'nothing'}")
+    left_names = [label(process) for process in left] or "none"
+    print(f"left behind {gone_s:.0f} s after the end: processes {left_names}, /dev/shm {new or 'nothing'}")
     for process in left:
         process.kill()
 
