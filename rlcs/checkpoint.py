@@ -252,11 +252,13 @@ def explain_damage(path: Path) -> Iterator[None]:
 
     Checksums find what a disk or a crash damaged; this is for files that somebody changed, sums and all.
     """
+    from safetensors import SafetensorError
+
     try:
         yield
     except FileNotFoundError:
         raise
-    except ODD_CONTENT as error:
+    except (*ODD_CONTENT, SafetensorError) as error:
         raise CheckpointError(
             f"{path} is not what this version of RLCS wrote ({first_line(error, typed=True)}); remove that checkpoint, "
             "and the one before it is used"
@@ -297,7 +299,6 @@ def load_arrays(stem: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: a file is damaged.
     """
-    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     values = stem.with_suffix(".json")
@@ -305,10 +306,7 @@ def load_arrays(stem: Path) -> dict[str, Any]:
         state = dict(json.loads(values.read_text()))
     arrays = stem.with_suffix(".safetensors")
     with explain_damage(arrays):
-        try:
-            return state | load_file(str(arrays))
-        except SafetensorError as error:
-            raise ValueError(str(error)) from error
+        return state | load_file(str(arrays))
 
 
 def load_part(folder: Path, name: str) -> dict[str, Any] | None:

@@ -11,7 +11,11 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 _GIB = 2**30
 
@@ -78,11 +82,16 @@ def snapshot_of(value: Mapping[str, Any]) -> Snapshot:
     Raises:
         ValueError: it is something else.
     """
-    from pydantic import TypeAdapter
-
     if not {"actors", "queues", "time"} <= value.keys():
         raise ValueError("no snapshot")
-    return TypeAdapter(Snapshot).validate_python(value)
+    return _snapshots().validate_python(value)
+
+
+@cache
+def _snapshots() -> TypeAdapter[Snapshot]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Snapshot)
 
 
 def measure(version: int | None = None) -> Vitals:

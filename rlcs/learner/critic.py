@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlcs.checkpoint import explain_damage
 from rlcs.config import LearnerConfig
 from rlcs.learner.batching import Family, learned_counts
 from rlcs.learner.critic_model import check_same_tokens, load_value_model, new_value_head
@@ -253,6 +252,4 @@ class Critic:
         Raises:
             CheckpointError: a file is missing or damaged, or is of another critic or version.
         """
-        counters = load_state(folder / FOLDER, self._trained, self.optimizer)
-        with explain_damage(folder / FOLDER):
-            self._counters = Counters(**counters)
+        self._counters = load_state(folder / FOLDER, self._trained, self.optimizer)

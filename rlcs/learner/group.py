@@ -94,9 +94,11 @@ class LearnerGroup:
                 for rank, (actor, process) in enumerate(zip(self.actors, self._processes, strict=True))
             ]
         limit = self._load_timeout_s
-        self._load_timeout_s = min(2 * limit, START_TIMEOUT_S)  # for the next, if this one fails
-        self._wait_all(calls, doing, limit)
-        self._load_timeout_s = limit
+        try:
+            self._wait_all(calls, doing, limit)
+        except LearnerLostError:
+            self._load_timeout_s = min(2 * limit, START_TIMEOUT_S)  # for the next
+            raise
         if limit == START_TIMEOUT_S:
             self._load_timeout_s = min(limit, reload_limit_s(time.monotonic() - begun))
 

@@ -24,7 +24,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlcs.adapters import base_model
-from rlcs.checkpoint import explain_damage
 from rlcs.config import LearnerConfig, ModelConfig
 from rlcs.learner.adapter import Adapter, has_adapter, quantization
 from rlcs.learner.advantages import assign_advantages
@@ -396,8 +395,6 @@ class Learner:
         Raises:
             CheckpointError: a file is missing or damaged, or is of another model or version.
         """
-        counters = load_state(folder, self.model, self.optimizer)
-        with explain_damage(folder):
-            self._counters = Counters(**counters)
+        self._counters = load_state(folder, self.model, self.optimizer)
         if self._critic is not None:
             self._critic.load_state(folder)

@@ -15,13 +15,14 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlcs.checkpoint import ODD_CONTENT, explain_damage
+from rlcs.checkpoint import ODD_CONTENT
 from rlcs.errors import CheckpointError, first_line
 from rlcs.json_text import parse_json
 from rlcs.learner.optimizer import SIDE_TENSORS, AnyOptimizer, expected_moments, restore
 from rlcs.learner.optimizer import moments as kept_of
 from rlcs.learner.sharding import sharded_like
 from rlcs.learner.snapshot import Copies, Piece, nothing, num_bytes
+from rlcs.learner.stepping import Counters
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +58,7 @@ def capture_state(model: torch.nn.Module, optimizer: AnyOptimizer, counters: dic
     return Piece(num_bytes(weights) + num_bytes(moments), write)
 
 
-def load_state(folder: Path, model: torch.nn.Module, optimizer: AnyOptimizer) -> dict[str, int]:
+def load_state(folder: Path, model: torch.nn.Module, optimizer: AnyOptimizer) -> Counters:
     """Put the state in `folder` into `model` and `optimizer`; returns the counters. Changes nothing if it raises.
 
     Tensors are read one after the other; a rank keeps its own shard of each.
@@ -71,7 +72,8 @@ def load_state(folder: Path, model: torch.nn.Module, optimizer: AnyOptimizer) ->
     own = _weights(model)
     try:
         content = parse_json((folder / "learner.json").read_bytes())
-        version, counters, steps = content["version"], content["counters"], content["steps"]
+        version, steps = content["version"], content["steps"]
+        counters = Counters(**{name: int(value) for name, value in content["counters"].items()})
         with (
             safe_open(folder / WEIGHTS, framework="pt") as weights,
             safe_open(folder / "optimizer.safetensors", framework="pt") as moments,
@@ -101,8 +103,7 @@ def load_state(folder: Path, model: torch.nn.Module, optimizer: AnyOptimizer) ->
         raise CheckpointError(
             f"{folder}: the learner's state cannot be read ({first_line(error, typed=True)})"
         ) from error
-    with explain_damage(folder):
-        return {name: int(value) for name, value in counters.items()}
+    return counters
 
 
 def _check(

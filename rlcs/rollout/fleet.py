@@ -49,8 +49,6 @@ class EngineActor:
 
     def load(self) -> None:
         """Load the engine. Raises what it raises."""
-        if self._loaded is not None:
-            return
         args, kwargs = self._arguments
         self._loaded = Engine(*args, **kwargs)
 

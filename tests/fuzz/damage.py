@@ -9,6 +9,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, seed, settings
@@ -119,3 +120,12 @@ def _places(tree: Any) -> Iterator[tuple[Any, Any]]:
         yield tree, key
         if isinstance(value, dict | list):
             yield from _places(value)
+
+
+def damage(path: Path, edits: list[Edit], json_edits: list[JSONEdit] | None) -> None:
+    """Change a file: by its values where it is JSON and there are edits of those, else by its bytes."""
+    before = path.read_bytes()
+    if json_edits is not None and path.suffix in (".json", ".jsonl"):
+        path.write_bytes(changed_json(before, json_edits, is_lines=path.suffix == ".jsonl"))
+    else:
+        path.write_bytes(changed(before, edits))

@@ -30,7 +30,7 @@ from rlcs.health import HealthWatch
 from rlcs.recovery import set_aside_before
 from rlcs.runlog import read_actors, read_metrics
 from tests.dashboard.conftest import write_run
-from tests.fuzz.damage import EDITS, JSON_EDITS, Edit, JSONEdit, changed, changed_json, fuzz
+from tests.fuzz.damage import EDITS, JSON_EDITS, Edit, JSONEdit, damage, fuzz
 
 
 @pytest.fixture(scope="module")
@@ -103,11 +103,7 @@ def test_a_damaged_run_is_shown_or_refused(
         (folder / "summary.json").unlink()
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     path = files[int(which * len(files))]
-    before = path.read_bytes()
-    if json_edits is not None and path.suffix in (".json", ".jsonl"):
-        path.write_bytes(changed_json(before, json_edits, is_lines=path.suffix == ".jsonl"))
-    else:
-        path.write_bytes(changed(before, edits))
+    damage(path, edits, json_edits)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # sums of what is infinite
         try:

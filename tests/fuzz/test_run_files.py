@@ -29,7 +29,7 @@ from rlcs.run_files import append_lines, step_path, write_parquet
 from rlcs.run_tables import draws_table
 from rlcs.runlog import read_draws, read_evaluations, read_metrics
 from rlcs.types import FinishReason, Group, Prompt, Response, Score
-from tests.fuzz.damage import EDITS, JSON_EDITS, Edit, JSONEdit, changed, changed_json, fuzz
+from tests.fuzz.damage import EDITS, JSON_EDITS, Edit, JSONEdit, changed, damage, fuzz
 
 
 def response(value: float) -> Response:
@@ -180,11 +180,7 @@ def test_a_forged_checkpoint_is_loaded_or_refused(
     checkpoint = folder / "checkpoints" / "step-000002"
     files = sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != "manifest.json")
     path = files[int(which * len(files))]
-    before = path.read_bytes()
-    if json_edits is not None and path.suffix == ".json":
-        path.write_bytes(changed_json(before, json_edits, is_lines=False))
-    else:
-        path.write_bytes(changed(before, edits))
+    damage(path, edits, json_edits)
     manifest = json.loads((checkpoint / "manifest.json").read_text())
     manifest["sha256"][str(path.relative_to(checkpoint))] = hashlib.sha256(path.read_bytes()).hexdigest()
     (checkpoint / "manifest.json").write_text(json.dumps(manifest))
